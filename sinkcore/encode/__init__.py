@@ -1,0 +1,1 @@
+"""Records and a route become bytes and refused records; nothing here does I/O."""

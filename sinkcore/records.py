@@ -1,0 +1,132 @@
+"""A batch as columns. The hot path handles lists, one per topic-partition; an object a record is built only
+where one is needed, because building one costs more than validating and compressing the record."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetRange:
+    """Offsets `[first_offset, next_offset)` of one topic-partition.
+
+    `next_offset` is the position after the range, as Kafka's own consumers count.
+    """
+
+    partition: int
+    first_offset: int
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The records of one topic-partition in a batch: columns of equal length, rising offsets, no repeats.
+
+    `values` holds the record values; the trigger hands over a null value and an empty one alike as `b""`.
+    `events` holds what the trigger delivered, for keys, headers and timestamps.
+    """
+
+    partition: int
+    offsets: list[int]
+    values: list[bytes]
+    events: list[func.KafkaEvent]
+
+    @property
+    def range(self) -> OffsetRange:
+        """From the first record's offset to the position after the last one."""
+        return OffsetRange(self.partition, self.offsets[0], self.offsets[-1] + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record, whole: what a dead letter stores.
+
+    `timestamp_ms` is Kafka's, in milliseconds since 1970, -1 where the record has none. `key` and header
+    values are None where Kafka had none.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that cannot become a row, with the contract's `reason` and a `detail` without its content."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
+    """The batch as one slice per topic-partition, by partition, each sorted by offset and without repeats.
+
+    Source: the Kafka extension's list mixes partitions in runs and survives a rebalance, so that offsets in
+    it can run backwards and repeat (KafkaListener.cs; docs/delivery.md, "What a batch looks like").
+    """
+    by_partition: dict[int, list[func.KafkaEvent]] = {}
+    for event in events:
+        partition = event.partition
+        try:
+            by_partition[partition].append(event)  # type: ignore[index]
+        except KeyError:
+            by_partition[partition] = [event]  # type: ignore[index]
+    return [_slice(partition, by_partition[partition]) for partition in sorted(by_partition)]
+
+
+def _slice(partition: int, events: list[func.KafkaEvent]) -> Slice:
+    offsets: list[int] = [event.offset for event in events]  # type: ignore[misc]
+    if any(map(int.__ge__, offsets, offsets[1:])):
+        by_offset = dict(zip(offsets, events, strict=True))
+        offsets = sorted(by_offset)
+        events = [by_offset[offset] for offset in offsets]
+    return Slice(partition, offsets, [event.get_body() for event in events], events)
+
+
+def record_of(event: func.KafkaEvent) -> Record:
+    """The record that `event` carries, with key and header values as the bytes that Kafka held.
+
+    Source: with binary keys the extension hands over base64 text; header values are base64 always.
+    """
+    key: str | None = event.key
+    headers = event.headers or ()
+    return Record(
+        topic=event.topic or "",
+        partition=event.partition or 0,
+        offset=event.offset or 0,
+        timestamp_ms=timestamp_ms_of(event.timestamp),
+        key=None if key is None else base64.b64decode(key),
+        value=event.get_body(),
+        headers=tuple(
+            (header["Key"], None if header["Value"] is None else base64.b64decode(header["Value"]))
+            for header in headers
+        ),
+    )
+
+
+def timestamp_ms_of(timestamp: str | None) -> int:
+    """Milliseconds since 1970 of the trigger's ISO text; -1 where Kafka had no timestamp.
+
+    Source: the extension prints Kafka's timestamp as UTC and trims trailing zeros of the fraction; Kafka's
+    own "none" is -1 and so prints as the last millisecond of 1969.
+    """
+    if timestamp is None:
+        return -1
+    moment = datetime.fromisoformat(timestamp)
+    return (
+        (moment.toordinal() - 719163) * 86_400_000
+        + ((moment.hour * 60 + moment.minute) * 60 + moment.second) * 1000
+        + moment.microsecond // 1000
+    )
