@@ -1,1 +1,1 @@
-"""What runs in production: batches of Kafka records become blobs queued for ingestion into ADX, exactly once."""
+"""What runs in production: batches of Kafka records become blobs that are queued for ingestion into ADX."""

@@ -5,6 +5,7 @@ SinkError
 ├── RecordError           a record was refused and the app is set to stop on that
 ├── TransientError        nothing was written: try again within the budget, then raise
 ├── OutcomeUnknownError   a write may or may not have happened: ask the ledger, delete nothing
+├── ConflictError         a precondition of a transaction failed: read the segment row, it may be ours
 └── PositionMovedError    another invocation committed first: reload, trim, again
 
 Messages have the shape `subject: fact with numbers; what to do`, and never hold a record's value or key,
@@ -34,6 +35,13 @@ class TransientError(SinkError):
 
 class OutcomeUnknownError(SinkError):
     """A write was sent and its reply was lost: only the place written to knows the outcome."""
+
+
+class ConflictError(SinkError):
+    """A transaction found an entity in the way or under another ETag; this attempt at it wrote nothing.
+
+    An earlier attempt of the same transaction may have landed, so the segment row must be read.
+    """
 
 
 class PositionMovedError(SinkError):

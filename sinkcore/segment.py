@@ -1,0 +1,106 @@
+"""A segment: what one commit adds. Names and ids are made here, so that a blob tells which segment it is of."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from sinkcore.records import OffsetRange
+
+State = Literal["staged", "queued", "landed", "failed"]
+# A blob that was `queued` needs no more; one that is `unsent` certainly was not queued; of a `staged` one
+# nobody knows, once its invocation is over.
+BlobState = Literal["staged", "unsent", "queued"]
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A staged blob with all that queueing it needs, so that a changed setting never re-aims staged data.
+
+    `kind` is `rows` for a body that ADX ingests, `dead_letters` for one that goes to the users' container.
+    """
+
+    kind: Literal["rows", "dead_letters"]
+    container: str
+    path: str
+    db: str
+    table: str
+    format: str
+    mapping: str | None
+    metadata: str | None
+    rows: int
+    raw_size_bytes: int
+    stored_size_bytes: int
+    source_id: str
+    state: BlobState = "staged"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one commit adds: offset ranges of one topic, and the blobs that hold their records."""
+
+    id: str
+    topic: str
+    ranges: tuple[OffsetRange, ...]
+    blobs: tuple[Blob, ...]
+    records: int
+    dead_letters: int
+    state: State = "staged"
+    attempts: int = 0
+
+    def with_blob_states(self, states: dict[str, BlobState]) -> Segment:
+        """The segment with the state of each blob whose path `states` names."""
+        blobs = tuple(replace(blob, state=states.get(blob.path, blob.state)) for blob in self.blobs)
+        return replace(self, blobs=blobs)
+
+
+def new_segment_id(now_ms: int) -> str:
+    """32 hexadecimal digits: 12 of the time in milliseconds, then 20 random ones, so that ids sort by age."""
+    return f"{now_ms:012x}{secrets.token_hex(10)}"
+
+
+def started_ms(segment_id: str) -> int:
+    """When the segment's id was made, milliseconds since 1970."""
+    return int(segment_id[:12], 16)
+
+
+def blob_path(topic: str, segment_id: str, name: str) -> str:
+    """`<topic>/<yyyy>/<mm>/<dd>/<segment id><name>`: a function of topic and segment alone.
+
+    Source: Azure refuses path segments that end in a dot ("Naming and referencing containers"), so a topic's
+    trailing dots are written as =2E.
+    """
+    bare = topic.rstrip(".")
+    folder = bare + "=2E" * (len(topic) - len(bare))
+    day = datetime.fromtimestamp(started_ms(segment_id) / 1000, UTC)
+    return f"{folder}/{day:%Y/%m/%d}/{segment_id}{name}"
+
+
+def source_id_of(segment_id: str, index: int) -> str:
+    """The id under which ADX reports on a segment's blob number `index`."""
+    return str(uuid.uuid5(uuid.UUID(segment_id), str(index)))
+
+
+def ranges_to_json(ranges: tuple[OffsetRange, ...]) -> str:
+    """`[[partition, first_offset, next_offset], ...]`, as the contract has it."""
+    return msgspec.json.encode([[r.partition, r.first_offset, r.next_offset] for r in ranges]).decode()
+
+
+def ranges_from_json(text: str) -> tuple[OffsetRange, ...]:
+    """What `ranges_to_json` wrote."""
+    return tuple(OffsetRange(*row) for row in msgspec.json.decode(text, type=list[tuple[int, int, int]]))
+
+
+def blobs_to_json(blobs: tuple[Blob, ...]) -> str:
+    """The blobs as a JSON list of objects."""
+    return msgspec.json.encode(blobs).decode()
+
+
+def blobs_from_json(text: str) -> tuple[Blob, ...]:
+    """What `blobs_to_json` wrote."""
+    return msgspec.json.decode(text, type=tuple[Blob, ...])
