@@ -1,0 +1,1 @@
+"""Kafka, Azurite, an ADX double and a Functions host for one machine; never published."""

@@ -1,0 +1,113 @@
+"""Apache Kafka on the JVM as one process, broker and controller, without Docker."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from localrunner.processes import Child, NotReadyError, accepts, spawn, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".local" / "kafka"
+LIBS = HOME / "libs"
+ARCHIVE = HOME / "app.jsa"
+
+START_S = 30.0
+STOP_S = 15.0
+FORMAT_S = 60.0
+METADATA_S = 2.0
+
+JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# Kafka logs through slf4j; its simplest binding writes to the standard error stream.
+LOG_FLAGS = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
+
+# One node: nothing can be replicated. Internal topics get one partition each, since every partition costs
+# files and start-up time. A rebalance begins at once instead of waiting for more members.
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+num.partitions=4
+default.replication.factor=1
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+def installed() -> bool:
+    """Whether Java and Kafka's jars are here."""
+    return shutil.which("java") is not None and any(LIBS.glob("kafka_*.jar"))
+
+
+def start(directory: Path, port: int, controller_port: int, *, java_flags: tuple[str, ...] = ()) -> Child:
+    """Kafka is starting on `127.0.0.1:port` with its log in `directory`; wait with `wait_ready`.
+
+    Raises:
+        NotReadyError: Java or the jars are missing, or the directory cannot be formatted.
+    """
+    if not installed():
+        raise NotReadyError("kafka: Java or the jars are missing; run `make setup`, or give an address")
+    directory.mkdir(parents=True, exist_ok=True)
+    data = directory / "data"
+    properties = directory / "server.properties"
+    properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, data=data))
+    if not (data / "meta.properties").exists():
+        _format(properties, directory)
+    return spawn("kafka", [*_java(*java_flags), "kafka.Kafka", str(properties)], directory / "kafka.log")
+
+
+def wait_ready(child: Child, port: int, timeout_s: float = START_S) -> None:
+    """Kafka on `port` has answered a metadata request and counts itself as a living broker."""
+    bootstrap = f"127.0.0.1:{port}"
+    wait_until("kafka answers a metadata request", lambda: answers(bootstrap), timeout_s, child=child)
+
+
+def answers(bootstrap: str) -> bool:
+    """Whether a broker at `bootstrap` answers a metadata request and names at least one living broker."""
+    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    return accepts(int(port), host) and brokers(bootstrap, METADATA_S) > 0
+
+
+def brokers(bootstrap: str, timeout_s: float) -> int:
+    """How many brokers a metadata request to `bootstrap` names; 0 where nobody answers in time."""
+    # The client's own log lines would name every refused connection on our screen.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return len(admin.list_topics(timeout=timeout_s).brokers)
+    except KafkaException:
+        return 0
+
+
+def _java(*flags: str) -> list[str]:
+    archive = (f"-XX:SharedArchiveFile={ARCHIVE}",) if ARCHIVE.exists() and not flags else ()
+    return ["java", *JVM_FLAGS, *LOG_FLAGS, *archive, *flags, "-cp", f"{LIBS}/*"]
+
+
+def _format(properties: Path, directory: Path) -> None:
+    """The data directory carries a cluster id, without which Kafka does not start.
+
+    Source: KRaft wants `kafka-storage format` once; ids are 16 bytes in url-safe base64 without padding.
+    """
+    cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+    command = [*_java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_S, check=False)
+    if done.returncode != 0:
+        raise NotReadyError(f"kafka: cannot format {directory}: {(done.stdout + done.stderr).strip()[-500:]}")
