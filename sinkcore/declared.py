@@ -1,0 +1,152 @@
+"""A setting is declared once, as a dataclass field that holds its name, default, bounds and meaning; this file
+reads such fields from text and collects what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+NAME_SHOWN_MAX = 60  # characters of a name that somebody else wrote, in a fault
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+class UnusableError(Exception):
+    """A value cannot be used: `fact` says why and `fix` what to do, neither with the value."""
+
+    def __init__(self, fact: str, fix: str) -> None:
+        super().__init__(f"{fact}; {fix}")
+        self.fact = fact
+        self.fix = fix
+
+
+class Faults:
+    """Everything that is wrong so far: one sentence for each fault, and the settings that have one."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self.names: set[str] = set()
+
+    def add(self, name: str, fact: str, fix: str) -> None:
+        """The fault is on the list, as `NAME: fact; fix`."""
+        self.sentences.append(f"{name}: {fact}; {fix}")
+        self.names.add(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One app setting. `allowed` says in words what may stand there; `default` is text as in the documentation."""
+
+    name: str
+    default: str
+    allowed: str
+    meaning: str
+    read: Callable[[str], object]
+    secret: bool = False
+
+    @property
+    def required(self) -> bool:
+        """There is no default: somebody has to set it."""
+        return self.default == "required"
+
+
+def _declare(setting: Setting, value: object) -> Any:
+    return field(default=value, repr=not setting.secret, metadata={"setting": setting})
+
+
+def text(
+    name: str,
+    meaning: str,
+    *,
+    default: str | None = None,
+    allowed: str = "text",
+    read: Callable[[str], object] = str,
+) -> Any:
+    """A field for text, None where it is unset and has no default."""
+    return _declare(Setting(name, default or "none", allowed, meaning, read), default)
+
+
+def required(name: str, meaning: str, *, allowed: str = "text", read: Callable[[str], object] = str) -> Any:
+    """A field for text that has no default; it is empty only beside a fault."""
+    return _declare(Setting(name, "required", allowed, meaning, read), "")
+
+
+def secret(name: str, meaning: str, *, allowed: str = "text", read: Callable[[str], object] = str) -> Any:
+    """A field for text that is never shown and never trimmed."""
+    return _declare(Setting(name, "none", allowed, meaning, read, secret=True), None)
+
+
+def one_of(name: str, choices: tuple[str, ...], meaning: str, *, default: str | None = None) -> Any:
+    """A field for one of a few words."""
+
+    def read(value: str) -> str:
+        if value not in choices:
+            raise UnusableError(
+                f"what it says is not one of {', '.join(choices)}",
+                f"set one of these ({nearest(value, choices)} is the nearest)",
+            )
+        return value
+
+    allowed = ", ".join(f"`{choice}`" for choice in choices)
+    return _declare(Setting(name, default or "none", allowed, meaning, read), default)
+
+
+def number(name: str, default: int, least: int, most: int, meaning: str) -> Any:
+    """A field for a whole number from `least` to `most`."""
+
+    def read(value: str) -> int:
+        if not _WHOLE_NUMBER.fullmatch(value):
+            raise UnusableError("what it says is not a whole number", f"set {least} to {most}")
+        if not least <= int(value) <= most:
+            raise UnusableError(f"{int(value)} is not within {least} to {most}", "set a number within these")
+        return int(value)
+
+    return _declare(Setting(name, str(default), f"{least} to {most}", meaning, read), default)
+
+
+def declared(cls: type) -> dict[str, Setting]:
+    """The settings that the fields of dataclass `cls` declare, by field name."""
+    return {each.name: each.metadata["setting"] for each in fields(cls) if "setting" in each.metadata}
+
+
+def read_declared(cls: type, values: Mapping[str, str], faults: Faults) -> dict[str, Any]:
+    """The declared fields of `cls` that are set, by field name; one that cannot be used is a fault instead.
+
+    An empty value is an unset one: portals and compose files leave such settings behind.
+    """
+    found: dict[str, Any] = {}
+    for field_name, setting in declared(cls).items():
+        value = values.get(setting.name, "")
+        value = value if setting.secret else value.strip()
+        if value:
+            try:
+                found[field_name] = setting.read(value)
+            except UnusableError as unusable:
+                faults.add(setting.name, unusable.fact, unusable.fix)
+        elif setting.required:
+            faults.add(setting.name, "it is not set", f"set it: {setting.meaning}")
+    return found
+
+
+def distance(one: str, other: str) -> int:
+    """How many letters must be put in, left out or changed to turn `one` into `other`."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (a != b))
+    return row[-1]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that takes the fewest changes of letters to reach, upper and lower case alike."""
+    folded = name[:NAME_SHOWN_MAX].lower()
+    return min(known, key=lambda other: distance(folded, other.lower()))
+
+
+def shown(name: object) -> str:
+    """A name that somebody else wrote, quoted, in ASCII and cut, so that it can stand in a fault."""
+    quoted = str(name)
+    return json.dumps(quoted if len(quoted) <= NAME_SHOWN_MAX else quoted[: NAME_SHOWN_MAX - 3] + "...")
