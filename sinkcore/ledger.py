@@ -28,6 +28,8 @@ TOPICS_PARTITION = "=topics"
 # What a commit needs beside its cursors: the segment's row and its open row.
 COMMIT_OPERATIONS = 2
 CURSORS_MAX = OPERATIONS_MAX - COMMIT_OPERATIONS
+# A queued segment that is not marked will be doubted, so the mark is worth more than one attempt.
+FINISH_ATTEMPTS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,7 @@ class Ledger:
         except ConflictError:
             return
         except OutcomeUnknownError as error:
-            raise TransientError(
-                f"ledger: {topic} could not be listed; the call will be made again"
-            ) from error
+            raise TransientError(f"ledger: {topic} could not be listed; the call will be made again") from error
 
     def positions(self) -> dict[int, Position]:
         """The position of every partition that has one."""
@@ -143,19 +143,25 @@ class Ledger:
         }
         return OpenSegment(segment, etags[0], etags[1], 0.0, 0.0), moved
 
-    def finish(self, open_segment: OpenSegment, state: State) -> bool:
-        """The segment has its final `state` and its open row is gone. False if a sweeper has taken it over."""
-        segment = replace(open_segment.segment, state=state)
+    def finish(self, opened: OpenSegment, segment: Segment, state: State) -> bool:
+        """The segment has its final `state` and its open row is gone.
+
+        False if a sweeper has taken it over, or if the ledger does not answer: then it stays doubtful.
+        """
+        done = replace(segment, state=state)
         operations = [
-            rows.merge(f"s-{segment.id}", _changing_values(segment), open_segment.etag),
-            rows.delete(f"o-{segment.id}", open_segment.open_etag),
+            rows.merge(f"s-{segment.id}", _changing_values(done), opened.etag),
+            rows.delete(f"o-{segment.id}", opened.open_etag),
         ]
-        try:
-            self._table.transact(self._key, operations)
-        except (ConflictError, OutcomeUnknownError):
-            found = self.segment(segment.id)
-            return found is not None and found.state == state
-        return True
+        for _ in range(FINISH_ATTEMPTS_MAX):
+            try:
+                self._table.transact(self._key, operations)
+            except (OutcomeUnknownError, TransientError):
+                continue  # Under the same ETags: if the last attempt landed, this one is a conflict.
+            except ConflictError:
+                return self._has_state(segment.id, state)
+            return True
+        return False
 
     def claim(self, open_segment: OpenSegment, claimer: str) -> OpenSegment | None:
         """The segment belongs to `claimer`; None if another one was faster."""
@@ -173,12 +179,17 @@ class Ledger:
             if found is not None:
                 yield OpenSegment(_segment(found), found.etag, row.etag, found.age_s, row.age_s)
 
+    def _has_state(self, segment_id: str, state: State) -> bool:
+        try:
+            found = self.segment(segment_id)
+        except TransientError:
+            return False
+        return found is not None and found.state == state
+
     def _merge(self, open_segment: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
         values = _changing_values(segment) | stamps
         try:
-            etags = self._table.transact(
-                self._key, [rows.merge(f"s-{segment.id}", values, open_segment.etag)]
-            )
+            etags = self._table.transact(self._key, [rows.merge(f"s-{segment.id}", values, open_segment.etag)])
         except (ConflictError, OutcomeUnknownError):
             # Whoever lost a reply here leaves the segment alone until it is old enough to be claimed again.
             return None

@@ -28,15 +28,15 @@ class Blob:
     kind: Literal["rows", "dead_letters"]
     container: str
     path: str
-    db: str
-    table: str
-    format: str
-    mapping: str | None
-    metadata: str | None
     rows: int
     raw_size_bytes: int
     stored_size_bytes: int
-    source_id: str
+    db: str = ""
+    table: str = ""
+    format: str = ""
+    mapping: str | None = None
+    metadata: str | None = None
+    source_id: str = ""
     state: BlobState = "staged"
 
 

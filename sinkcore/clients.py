@@ -1,0 +1,112 @@
+"""Credentials and SDK clients, built once and from settings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from azure.core.credentials import TokenCredential
+from azure.data.tables import TableServiceClient
+from azure.storage.blob import BlobServiceClient
+
+from sinkcore.clock import Clock, SystemClock
+from sinkcore.connections import Kusto, Storage
+from sinkcore.ingest import AdxQueue
+from sinkcore.settings import Settings
+from sinkcore.sink import Sink
+from sinkcore.staging import AzureBlobs, SignWithDelegationKey, read_by_managed_identity, sign_with_account_key
+from sinkcore.table import AzureTable
+
+if TYPE_CHECKING:
+    from azure.kusto.ingest import QueuedIngestClient
+
+# A socket that hangs must not eat the invocation's time: it is given up, and the call made again.
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 20
+BLOB_RETRIES_MAX = 3
+UPLOAD_THREADS = 8
+
+
+def build_sink(settings: Settings, clock: Clock | None = None) -> Sink:
+    """A sink on Azure's clients (or the local ones, by the same settings), with its table and containers made."""
+    clock = clock or SystemClock()
+    blob_service, table_service = _storage_services(settings.storage)
+    table = AzureTable(table_service.get_table_client(settings.ledger_table))
+    blobs = AzureBlobs(blob_service, _signer(settings, blob_service, clock))
+    table.create_if_missing()
+    blobs.create_container_if_missing(settings.staging_container)
+    blobs.create_container_if_missing(settings.dead_letters_container)
+    return Sink(
+        settings=settings,
+        table=table,
+        blobs=blobs,
+        queue=AdxQueue(lambda: _ingest_client(settings.kusto), ingest_by=settings.delivery == "exactly_once"),
+        clock=clock,
+        executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
+    )
+
+
+def _storage_services(storage: Storage) -> tuple[BlobServiceClient, TableServiceClient]:
+    timeouts: dict[str, Any] = {"connection_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
+    blob_options: dict[str, Any] = {**timeouts, "retry_total": BLOB_RETRIES_MAX}
+    # A transaction is never sent twice behind the ledger's back (sinkcore.table reads with retries of its own).
+    table_options: dict[str, Any] = {**timeouts, "retry_total": 0}
+    if storage.connection_string is not None:
+        return (
+            BlobServiceClient.from_connection_string(storage.connection_string, **blob_options),
+            TableServiceClient.from_connection_string(storage.connection_string, **table_options),
+        )
+    assert storage.blob_service_uri is not None
+    assert storage.table_service_uri is not None
+    credential = _storage_credential(storage)
+    return (
+        BlobServiceClient(storage.blob_service_uri, credential=credential, **blob_options),
+        TableServiceClient(storage.table_service_uri, credential=credential, **table_options),
+    )
+
+
+def _signer(settings: Settings, service: BlobServiceClient, clock: Clock) -> Callable[[str, str], str]:
+    if settings.staged_blob_access != "sas":
+        return read_by_managed_identity(settings.staged_blob_access)
+    if settings.storage.connection_string is None:
+        return SignWithDelegationKey(service, clock)
+    return sign_with_account_key(service.credential.account_name, service.credential.account_key, clock)
+
+
+def _storage_credential(storage: Storage) -> TokenCredential:
+    from azure.identity import DefaultAzureCredential, ManagedIdentityCredential
+
+    # Source: "managedidentity" and a client id are how Functions names an identity in a connection's settings.
+    if storage.credential is not None:
+        return ManagedIdentityCredential(client_id=storage.client_id)
+    return DefaultAzureCredential()
+
+
+def _ingest_client(kusto: Kusto) -> QueuedIngestClient:
+    from azure.kusto.data import KustoConnectionStringBuilder
+    from azure.kusto.ingest import QueuedIngestClient
+
+    url = kusto.ingestion_url
+    if kusto.authentication == "none":
+        return QueuedIngestClient(KustoConnectionStringBuilder.with_no_authentication(url))
+    return QueuedIngestClient(
+        KustoConnectionStringBuilder.with_azure_token_credential(url, _kusto_credential(kusto))
+    )
+
+
+def _kusto_credential(kusto: Kusto) -> TokenCredential:
+    from azure.identity import (
+        AzureCliCredential,
+        ClientSecretCredential,
+        ManagedIdentityCredential,
+        WorkloadIdentityCredential,
+    )
+
+    if kusto.authentication == "application":
+        return ClientSecretCredential(str(kusto.tenant_id), str(kusto.client_id), str(kusto.client_secret))
+    if kusto.authentication == "azure_cli":
+        return AzureCliCredential()
+    if kusto.authentication == "workload_identity":
+        return WorkloadIdentityCredential(tenant_id=kusto.tenant_id, client_id=kusto.client_id)
+    return ManagedIdentityCredential(client_id=kusto.client_id)

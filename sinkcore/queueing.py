@@ -1,0 +1,91 @@
+"""The way of a committed segment into ADX's queue, the same for an invocation and for the sweeper."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from sinkcore.clock import Deadline
+from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
+from sinkcore.errors import OutcomeUnknownError, TransientError
+from sinkcore.ingest import IngestionQueue
+from sinkcore.ledger import Ledger, OpenSegment
+from sinkcore.segment import Blob, BlobState, Segment, blob_path
+from sinkcore.staging import Blobs
+from sinkcore.telemetry import event
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """What queueing needs beside the segment."""
+
+    blobs: Blobs
+    queue: IngestionQueue
+    executor: Executor
+    dead_letters_container: str
+
+    def finish(
+        self, ledger: Ledger, opened: OpenSegment, deadline: Deadline, bodies: Mapping[str, bytes] | None = None
+    ) -> bool:
+        """Every blob of the segment is queued and the ledger says so; False where something is left to do.
+
+        `bodies` holds content by path, for who has it at hand. What fails is left to the sweeper, with what is
+        known of each blob: the records are safe, since the segment is committed.
+        """
+
+        def queue_one(blob: Blob) -> BlobState:
+            return self._queue(opened.segment, blob, deadline, bodies)
+
+        waiting = [blob for blob in opened.segment.blobs if blob.state != "queued"]
+        states = dict(zip((b.path for b in waiting), self._run(queue_one, waiting), strict=True))
+        segment = opened.segment.with_blob_states(states)
+        if any(blob.state != "queued" for blob in segment.blobs):
+            ledger.note(opened, segment)
+            return False
+        if ledger.finish(opened, segment, "queued"):
+            return True
+        event("segment_not_marked", logging.WARNING, topic=segment.topic, segment=segment.id)
+        return False
+
+    def _run(self, call: Callable[[Blob], BlobState], blobs: list[Blob]) -> list[BlobState]:
+        # A hop through the executor costs more than it saves for a single blob.
+        return [call(blob) for blob in blobs] if len(blobs) < 2 else list(self.executor.map(call, blobs))
+
+    def _queue(
+        self, segment: Segment, blob: Blob, deadline: Deadline, bodies: Mapping[str, bytes] | None
+    ) -> BlobState:
+        if deadline.is_past():
+            return blob.state
+        try:
+            if blob.kind == "dead_letters":
+                self._put_dead_letters(segment, blob, bodies)
+            else:
+                self.queue.queue(blob, self.blobs.url_for_adx(blob.container, blob.path))
+        except TransientError as error:
+            _left(segment, blob, error)
+            # An earlier attempt of another one may have sent it, so only a first attempt knows.
+            return "unsent" if segment.attempts == 0 else blob.state
+        except OutcomeUnknownError as error:
+            _left(segment, blob, error)
+            return "staged"
+        return "queued"
+
+    def _put_dead_letters(self, segment: Segment, blob: Blob, bodies: Mapping[str, bytes] | None) -> None:
+        data = bodies[blob.path] if bodies else self.blobs.get(blob.container, blob.path)
+        path = blob_path(segment.topic, segment.id, DEAD_LETTERS_NAME)
+        self.blobs.put(self.dead_letters_container, path, data)
+        event("dead_letters_written", logging.WARNING, topic=segment.topic, dead_letters=blob.rows, path=path)
+
+
+def _left(segment: Segment, blob: Blob, error: Exception) -> None:
+    event(
+        "blob_left_staged",
+        logging.WARNING,
+        topic=segment.topic,
+        segment=segment.id,
+        db=blob.db,
+        table=blob.table,
+        error=str(error),
+    )

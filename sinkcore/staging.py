@@ -1,0 +1,157 @@
+"""Blobs in the users' storage account: put, read, and the URL by which ADX may read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.storage.blob import (
+    BlobSasPermissions,
+    BlobServiceClient,
+    ContentSettings,
+    UserDelegationKey,
+    generate_blob_sas,
+)
+
+from sinkcore.clock import Clock
+from sinkcore.errors import TransientError
+
+# Long enough for an ADX that is behind by a weekend, short enough for a URL that lies in a queue.
+SAS_LIFE_S = 3 * 24 * 3600
+# A user delegation key lives seven days at the most; a fresh one is asked for well before a SAS would outlive it.
+KEY_LIFE_S = 6 * 24 * 3600
+# Clocks disagree; a SAS that starts in the service's future is refused.
+CLOCK_SKEW_S = 15 * 60
+
+
+class Blobs(Protocol):
+    """The containers of one storage account. Every method raises TransientError where storage refuses."""
+
+    def put(self, container: str, path: str, data: bytes) -> None:
+        """The blob is there. One that was there before is kept: names depend on content, and are made once."""
+
+    def get(self, container: str, path: str) -> bytes:
+        """The blob's content."""
+
+    def url_for_adx(self, container: str, path: str) -> str:
+        """A URL by which ADX may read this blob, and nothing else. It holds a secret: never log it."""
+
+
+class AzureBlobs:
+    """Containers of Azure Blob storage, or of Azurite."""
+
+    def __init__(self, service: BlobServiceClient, sign: Callable[[str, str], str]) -> None:
+        self._service = service
+        self._sign = sign
+
+    def put(self, container: str, path: str, data: bytes) -> None:
+        """See Blobs.
+
+        Source: with `overwrite=False` the SDK sends `If-None-Match: *`; a second sending after a lost reply then
+        meets its own blob.
+        """
+        client = self._service.get_blob_client(container, path)
+        try:
+            client.upload_blob(
+                data, length=len(data), overwrite=False, content_settings=ContentSettings("application/gzip")
+            )
+        except ResourceExistsError:
+            return
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def get(self, container: str, path: str) -> bytes:
+        """See Blobs."""
+        try:
+            return self._service.get_blob_client(container, path).download_blob().readall()
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def url_for_adx(self, container: str, path: str) -> str:
+        """See Blobs."""
+        return self._service.get_blob_client(container, path).url + self._sign(container, path)
+
+    def create_container_if_missing(self, container: str) -> None:
+        """The container exists."""
+        try:
+            self._service.create_container(container)
+        except ResourceExistsError:
+            return
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+
+def sign_with_account_key(account: str, key: str, clock: Clock) -> Callable[[str, str], str]:
+    """SAS for single blobs, read only, by the account's key."""
+
+    def sign(container: str, path: str) -> str:
+        return "?" + generate_blob_sas(
+            account,
+            container,
+            path,
+            account_key=key,
+            permission=BlobSasPermissions(read=True),
+            expiry=_utc(clock, SAS_LIFE_S),
+        )
+
+    return sign
+
+
+@dataclass(slots=True)
+class SignWithDelegationKey:
+    """SAS for single blobs, read only, by a user delegation key of the app's own identity.
+
+    Source: the identity needs Storage Blob Delegator, and the SAS can do no more than the identity itself
+    ("Create a user delegation SAS").
+    """
+
+    service: BlobServiceClient
+    clock: Clock
+    _key: UserDelegationKey | None = None
+    _renew_at_ms: int = 0
+
+    def __call__(self, container: str, path: str) -> str:
+        """The query string that lets its bearer read the blob."""
+        if self._key is None or self.clock.now_ms() >= self._renew_at_ms:
+            try:
+                self._key = self.service.get_user_delegation_key(
+                    _utc(self.clock, -CLOCK_SKEW_S), _utc(self.clock, KEY_LIFE_S)
+                )
+            except AzureError as error:
+                raise _refusal(container, error) from None
+            self._renew_at_ms = self.clock.now_ms() + (KEY_LIFE_S - SAS_LIFE_S - CLOCK_SKEW_S) * 1000
+        return "?" + generate_blob_sas(
+            str(self.service.account_name),
+            container,
+            path,
+            user_delegation_key=self._key,
+            permission=BlobSasPermissions(read=True),
+            expiry=_utc(self.clock, SAS_LIFE_S),
+        )
+
+
+def read_by_managed_identity(access: str) -> Callable[[str, str], str]:
+    """No SAS: ADX reads the blob by its own identity; `access` is `managed_identity=system` or `=<object id>`.
+
+    Source: `;managed_identity=` works for queued ingestion only, needs the exact raw size, the NativeIngestion
+    policy and Storage Blob Data Reader ("Ingest data using managed identity authentication").
+    """
+    return lambda _container, _path: ";" + access
+
+
+def _utc(clock: Clock, after_s: int) -> datetime:
+    return datetime.fromtimestamp(clock.now_ms() / 1000, UTC) + timedelta(seconds=after_s)
+
+
+def _refusal(container: str, error: AzureError) -> TransientError:
+    status = getattr(error, "status_code", None)
+    code = getattr(error, "error_code", None)
+    advice = {
+        403: "give the app's identity the role Storage Blob Data Contributor, or check key and firewall",
+        404: "the container is missing; create it, or restart the app, which does",
+    }.get(status or 0, "the call will be made again")
+    what = f"{status} {getattr(code, 'value', code) or ''}".strip() if status else type(error).__name__
+    return TransientError(f"blob container {container}: storage answered {what}; {advice}")
