@@ -6,11 +6,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter, lt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import azure.functions as func
+
+_PARTITION_OF = attrgetter("partition")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +79,20 @@ class Refused:
 def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
     """The batch as one slice per topic-partition, by partition, each sorted by offset and without repeats.
 
+    Of records that share an offset the last one stays: they are one record, delivered again.
+
     Source: the Kafka extension's list mixes partitions in runs and survives a rebalance, so that offsets in
     it can run backwards and repeat (KafkaListener.cs; docs/delivery.md, "What a batch looks like").
     """
     by_partition: dict[int, list[func.KafkaEvent]] = {}
-    for event in events:
-        partition = event.partition
-        try:
-            by_partition[partition].append(event)  # type: ignore[index]
-        except KeyError:
-            by_partition[partition] = [event]  # type: ignore[index]
+    for partition, run in groupby(events, _PARTITION_OF):
+        by_partition.setdefault(partition, []).extend(run)
     return [_slice(partition, by_partition[partition]) for partition in sorted(by_partition)]
 
 
 def _slice(partition: int, events: list[func.KafkaEvent]) -> Slice:
     offsets: list[int] = [event.offset for event in events]  # type: ignore[misc]
-    if any(map(int.__ge__, offsets, offsets[1:])):
+    if not all(map(lt, offsets, offsets[1:])):
         by_offset = dict(zip(offsets, events, strict=True))
         offsets = sorted(by_offset)
         events = [by_offset[offset] for offset in offsets]
@@ -125,8 +129,6 @@ def timestamp_ms_of(timestamp: str | None) -> int:
     if timestamp is None:
         return -1
     moment = datetime.fromisoformat(timestamp)
-    return (
-        (moment.toordinal() - 719163) * 86_400_000
-        + ((moment.hour * 60 + moment.minute) * 60 + moment.second) * 1000
-        + moment.microsecond // 1000
-    )
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MILLISECOND

@@ -1,0 +1,64 @@
+"""Lines become gzip bodies: one member each, because ADX says nothing about files of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isal import isal_zlib
+
+_LEVEL = 2  # as quick as levels 0 and 1, and smaller; level 3 costs 70 % more for 4 %
+_GZIP = 31  # a gzip container around a 32 KiB window
+_WORK_MEMORY = 9  # the largest level buffer: about 2 % quicker
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One blob to be: a single gzip member of `rows` lines, `raw_size_bytes` long when unpacked."""
+
+    data: bytes
+    raw_size_bytes: int
+    rows: int
+
+
+class BodyWriter:
+    """Compresses lines as they come and begins another body where one would unpack to more than `max_bytes`.
+
+    Only a single row larger than that makes a larger body, alone.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bodies: list[Body] = []
+        self._begin()
+
+    def add(self, lines: bytes, rows: int) -> None:
+        """Take `rows` lines; each ends with a line feed and holds no other line break."""
+        if self._raw_size_bytes + len(lines) <= self._max_bytes:
+            self._write(lines, rows)
+            return
+        for line in lines.splitlines(keepends=True):
+            if self._rows and self._raw_size_bytes + len(line) > self._max_bytes:
+                self._end()
+            self._write(line, 1)
+
+    def finish(self) -> list[Body]:
+        """Everything taken, in order; no body is empty."""
+        if self._rows:
+            self._end()
+        return self._bodies
+
+    def _begin(self) -> None:
+        self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP, _WORK_MEMORY)
+        self._parts: list[bytes] = []
+        self._raw_size_bytes = 0
+        self._rows = 0
+
+    def _write(self, lines: bytes, rows: int) -> None:
+        self._parts.append(self._compressor.compress(lines))
+        self._raw_size_bytes += len(lines)
+        self._rows += rows
+
+    def _end(self) -> None:
+        self._parts.append(self._compressor.flush())
+        self._bodies.append(Body(b"".join(self._parts), self._raw_size_bytes, self._rows))
+        self._begin()
