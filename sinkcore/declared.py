@@ -37,14 +37,14 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One app setting. `allowed` says in words what may stand there; `default` is text as in the documentation."""
+    """One app setting. `default` and `allowed` are what the documentation says; `read` checks a value."""
 
     name: str
     default: str
     allowed: str
     meaning: str
     read: Callable[[str], object]
-    secret: bool = False
+    secret: bool
 
     @property
     def required(self) -> bool:
@@ -52,36 +52,32 @@ class Setting:
         return self.default == "required"
 
 
-def _declare(setting: Setting, value: object) -> Any:
-    return field(default=value, repr=not setting.secret, metadata={"setting": setting})
-
-
 def text(
     name: str,
     meaning: str,
-    *,
     default: str | None = None,
+    *,
     allowed: str = "text",
     read: Callable[[str], object] = str,
+    secret: bool = False,
 ) -> Any:
-    """A field for text, None where it is unset and has no default."""
-    return _declare(Setting(name, default or "none", allowed, meaning, read), default)
+    """A field for text. A secret is never shown and never trimmed.
+
+    A default in angle brackets, and `required`, are words for people: the field is then empty until it is filled.
+    """
+    value = "" if default is not None and (default == "required" or default.startswith("<")) else default
+    setting = Setting(name, (default or "none").strip("<>"), allowed, meaning, read, secret)
+    return field(default=value, repr=not secret, metadata={"setting": setting})
 
 
-def required(name: str, meaning: str, *, allowed: str = "text", read: Callable[[str], object] = str) -> Any:
-    """A field for text that has no default; it is empty only beside a fault."""
-    return _declare(Setting(name, "required", allowed, meaning, read), "")
-
-
-def secret(name: str, meaning: str, *, allowed: str = "text", read: Callable[[str], object] = str) -> Any:
-    """A field for text that is never shown and never trimmed."""
-    return _declare(Setting(name, "none", allowed, meaning, read, secret=True), None)
-
-
-def one_of(name: str, choices: tuple[str, ...], meaning: str, *, default: str | None = None) -> Any:
-    """A field for one of a few words."""
+def one_of(
+    name: str, choices: tuple[str, ...], meaning: str, default: str | None = None, later: tuple[str, ...] = ()
+) -> Any:
+    """A field for one of a few words; those of `later` are refused as not yet supported."""
 
     def read(value: str) -> str:
+        if value in later:
+            raise UnusableError(f"{value} is not yet supported", f"set {' or '.join(choices)}, or remove it")
         if value not in choices:
             raise UnusableError(
                 f"what it says is not one of {', '.join(choices)}",
@@ -89,8 +85,7 @@ def one_of(name: str, choices: tuple[str, ...], meaning: str, *, default: str | 
             )
         return value
 
-    allowed = ", ".join(f"`{choice}`" for choice in choices)
-    return _declare(Setting(name, default or "none", allowed, meaning, read), default)
+    return text(name, meaning, default, allowed=", ".join(f"`{choice}`" for choice in choices), read=read)
 
 
 def number(name: str, default: int, least: int, most: int, meaning: str) -> Any:
@@ -103,7 +98,19 @@ def number(name: str, default: int, least: int, most: int, meaning: str) -> Any:
             raise UnusableError(f"{int(value)} is not within {least} to {most}", "set a number within these")
         return int(value)
 
-    return _declare(Setting(name, str(default), f"{least} to {most}", meaning, read), default)
+    setting = Setting(name, str(default), f"{least} to {most}", meaning, read, secret=False)
+    return field(default=default, metadata={"setting": setting})
+
+
+def like(pattern: re.Pattern[str], fact: str, fix: str) -> Callable[[str], str]:
+    """A reader for what matches `pattern` as a whole."""
+
+    def read(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise UnusableError(fact, fix)
+        return value
+
+    return read
 
 
 def declared(cls: type) -> dict[str, Setting]:
@@ -126,7 +133,7 @@ def read_declared(cls: type, values: Mapping[str, str], faults: Faults) -> dict[
             except UnusableError as unusable:
                 faults.add(setting.name, unusable.fact, unusable.fix)
         elif setting.required:
-            faults.add(setting.name, "it is not set", f"set it: {setting.meaning}")
+            faults.add(setting.name, "it is not set", f"set it to {setting.allowed}")
     return found
 
 
@@ -148,5 +155,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def shown(name: object) -> str:
     """A name that somebody else wrote, quoted, in ASCII and cut, so that it can stand in a fault."""
-    quoted = str(name)
-    return json.dumps(quoted if len(quoted) <= NAME_SHOWN_MAX else quoted[: NAME_SHOWN_MAX - 3] + "...")
+    whole = str(name)
+    return json.dumps(whole if len(whole) <= NAME_SHOWN_MAX else whole[: NAME_SHOWN_MAX - 3] + "...")

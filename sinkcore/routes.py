@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -50,7 +50,7 @@ class NameRule:
 class RouteField:
     """One field of a route: a name under a rule, or one of a few words (`now`), or wholly for later.
 
-    `later` are the words that the contract has and this version refuses.
+    `later` are the words that are promised and that this version refuses.
     """
 
     default: str
@@ -61,8 +61,8 @@ class RouteField:
 
 
 def _entity(most: int) -> NameRule:
-    # Source: Kusto's entity names take letters, digits, `_`, space, `.` and `-`, up to 1,024 characters; an
-    # Azure database up to 260. Of these, a name of dots alone would climb in a URL, so the first is stricter.
+    # Source: Kusto's entity names take letters, digits, `_`, space, `.` and `-`, up to 1,024 characters, and a
+    # database in Azure up to 260. A name of dots alone would climb in a URL, so the first one is stricter.
     return NameRule(
         re.compile(rf"[A-Za-z0-9_](?:[A-Za-z0-9_ .-]{{0,{most - 2}}}[A-Za-z0-9_.-])?"),
         f"1 to {most} letters, digits, '_', '.', '-' or inner spaces, the first a letter, digit or '_'",
@@ -70,74 +70,93 @@ def _entity(most: int) -> NameRule:
 
 
 TOPIC = NameRule(
-    # Source: org.apache.kafka.common.internals.Topic: this alphabet, 249 characters, neither "." nor "..".
+    # Source: Kafka's own rule (org.apache.kafka.common.internals.Topic).
     re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"),
     "1 to 249 letters, digits, '.', '_' or '-', and not '.' or '..'",
 )
-_TOPIC_OR_STAR = NameRule(re.compile(rf"\*|{TOPIC.pattern.pattern}"), f"'*', or {TOPIC.words}")
-_METADATA = NameRule(
-    re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}"), "1 to 128 letters, digits or '_', the first not a digit"
+_STAR_OR_TOPIC = NameRule(re.compile(rf"\*|{TOPIC.pattern.pattern}"), f"'*', or {TOPIC.words}")
+_FIELD_NAME = NameRule(
+    re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII), "1 to 128 letters, digits or '_', no digit first"
+)
+_LATER_FORMATS = (
+    "csv",
+    "tsv",
+    "scsv",
+    "sohsv",
+    "psv",
+    "tsve",
+    "txt",
+    "raw",
+    "avro",
+    "apacheavro",
+    "parquet",
+    "orc",
 )
 
 FIELDS: Mapping[str, RouteField] = {
     "topic": RouteField(
-        "required", "exact name, or `*` for the topics of `SINK_TOPICS` that no other entry names", _TOPIC_OR_STAR
+        "required", "Exact name, or `*` for topics of `SINK_TOPICS` not named here", _STAR_OR_TOPIC
     ),
-    "db": RouteField("required", "database in ADX", _entity(260)),
-    "table": RouteField("required", "table in that database", _entity(1024)),
-    "tables": RouteField("none", "allow-list of a templated `table`"),
-    "format": RouteField(
-        "json",
-        "what a record's value holds",
-        now=("json", "multijson", "singlejson"),
-        later=tuple("csv tsv scsv sohsv psv tsve txt raw avro apacheavro parquet orc".split()),
-    ),
-    "mapping": RouteField("identity", "name of an ingestion mapping of the table", _entity(1024)),
-    "decode": RouteField("none", "how the value is framed", now=("none",), later=("registry",)),
-    "validate": RouteField("true", "check each record before it is staged", now=("true",)),
-    "schema": RouteField("none", "schema that ships with the app"),
-    "start": RouteField("earliest", "where a topic begins", now=("earliest",), later=("latest",)),
-    "metadata": RouteField("none", "field that carries Kafka's metadata in every row", _METADATA),
-    "unwrap": RouteField("none", "envelope to take off"),
-    "transform": RouteField("none", "function of the user's own"),
-    "key": RouteField("utf8", "how keys read in metadata", now=("utf8", "base64"), later=("registry",)),
-    "when": RouteField("all", "which records of the topic the route takes"),
-    "tombstones": RouteField(
-        "skip", "what becomes of a record without a value", now=("skip", "dead_letter"), later=("row",)
-    ),
-    "streaming": RouteField("false", "streaming ingestion", now=("false",), later=("true",)),
-    "ingest_by": RouteField("none", "extra `ingest-by` tag"),
-    "tags": RouteField("none", "extra extent tags"),
+    "db": RouteField("required", "Database", _entity(260)),
+    "table": RouteField("required", "Table", _entity(1024)),
+    "tables": RouteField("none", "Allow-list of a templated `table`"),
+    "format": RouteField("json", "What a value holds", None, ("json", "multijson", "singlejson"), _LATER_FORMATS),
+    "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
+    "decode": RouteField("none", "How the value is framed", None, ("none",), ("registry",)),
+    "validate": RouteField("true", "Check each record before it is staged", None, ("true",)),
+    "schema": RouteField("none", "Schema that ships with the app"),
+    "start": RouteField("earliest", "Where a topic begins", None, ("earliest",), ("latest",)),
+    "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
+    "unwrap": RouteField("none", "Envelope to take off"),
+    "transform": RouteField("none", "Function of the user's own"),
+    "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64"), ("registry",)),
+    "when": RouteField("all", "Which records of the topic the route takes"),
+    "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter"), ("row",)),
+    "streaming": RouteField("false", "Streaming ingestion", None, ("false",), ("true",)),
+    "ingest_by": RouteField("none", "Extra `ingest-by` tag"),
+    "tags": RouteField("none", "Extra extent tags"),
 }
+_KEPT = frozenset(each.name for each in fields(Route))
 
+# A bracket, or a string in either kind of quotes; also one that never ends, so that no character is read twice.
 _TOKEN = re.compile(r""""(?:[^"\\]|\\.)*(?:"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z)|[\[\]{}]""", re.DOTALL)
 _ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 
 
-def read_mapping(text: str) -> list[Any]:
-    """The entries of `SINK_TOPICS_MAPPING`, from JSON or from the connector's syntax with single quotes.
-
-    Single-quoted strings are turned into JSON's own and the rest is left to the JSON parser, so that there is
-    one grammar and nothing is evaluated. Numbers come back as their text.
+def read_topics(value: str) -> tuple[str, ...]:
+    """The topics of `SINK_TOPICS`, in order, each once.
 
     Raises:
-        UnusableError: it is too long, too deep, or no list.
+        UnusableError: one is no topic's name.
     """
-    if len(text) > MAPPING_MAX_CHARACTERS:
-        raise UnusableError(f"it has {len(text)} characters", f"keep it to {MAPPING_MAX_CHARACTERS}")
+    topics = tuple(dict.fromkeys(topic.strip() for topic in value.split(",")))
+    if not all(TOPIC.pattern.fullmatch(topic) for topic in topics):
+        raise UnusableError("a part of it is no topic's name", f"with commas between, write {TOPIC.words}")
+    return topics
+
+
+def read_mapping(value: str) -> list[Any]:
+    """The entries of `SINK_TOPICS_MAPPING`, from JSON or from the connector's syntax with single quotes.
+
+    Single-quoted strings become JSON's own and the rest is left to the JSON parser, so that there is one
+    grammar and nothing is evaluated. Numbers come back as their text, as the connector takes them.
+
+    Raises:
+        UnusableError: it is too long, too deep, not JSON, or no list of routes.
+    """
+    if len(value) > MAPPING_MAX_CHARACTERS:
+        raise UnusableError(f"it has {len(value)} characters", f"keep it to {MAPPING_MAX_CHARACTERS}")
     try:
         entries = json.loads(
-            _as_json(text),
+            _as_json(value),
             parse_int=str,
             parse_float=str,
             parse_constant=_refuse_constant,
             object_pairs_hook=_without_repeats,
         )
     except json.JSONDecodeError as error:
-        raise UnusableError(
-            f"it is not JSON: {error.msg.lower()} near character {error.pos + 1}",
-            r"check quotes and commas (an apostrophe inside single quotes is written \')",
-        ) from None
+        fix = r"check quotes and commas (inside single quotes an apostrophe is written \')"
+        raise UnusableError(f"it is not JSON: {error.msg.lower()} near character {error.pos + 1}", fix) from None
     if not isinstance(entries, list):
         raise UnusableError("it is not a list", "put [ and ] around the routes")
     if not 1 <= len(entries) <= ROUTES_MAX:
@@ -145,150 +164,130 @@ def read_mapping(text: str) -> list[Any]:
     return entries
 
 
-def _as_json(text: str) -> str:
+def _as_json(value: str) -> str:
     depth = 0
 
-    def convert(token: re.Match[str]) -> str:
+    def convert(match: re.Match[str]) -> str:
         nonlocal depth
-        found = token[0]
-        if found in "[]{}":
-            depth += 1 if found in "[{" else -1
-            if depth > MAPPING_MAX_DEPTH:
-                raise UnusableError(f"it is nested deeper than {MAPPING_MAX_DEPTH}", "write a list of routes")
-        elif found[0] == "'" and len(found) > 1 and found[-1] == "'":
-            inner = _ESCAPE_OR_QUOTE.sub(lambda part: {"\\'": "'", '"': '\\"'}.get(part[0], part[0]), found[1:-1])
-            return f'"{inner}"'
-        return found
+        token = match[0]
+        depth += (token in ("[", "{")) - (token in ("]", "}"))
+        if depth > MAPPING_MAX_DEPTH:
+            raise UnusableError(f"it is nested deeper than {MAPPING_MAX_DEPTH}", "write a list of routes")
+        if token[0] != "'" or token[-1] != "'" or len(token) < 2:
+            return token
+        inner = _ESCAPE_OR_QUOTE.sub(lambda part: {"\\'": "'", '"': '\\"'}.get(part[0], part[0]), token[1:-1])
+        return f'"{inner}"'
 
-    return _TOKEN.sub(convert, text)
+    return _TOKEN.sub(convert, value)
 
 
 def _refuse_constant(name: str) -> None:
-    raise UnusableError(f"it holds {name}, which JSON has not", "remove it")
+    raise UnusableError(f"it holds {name}, which is not JSON", "remove it")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry = dict(pairs)
-    if len(entry) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UnusableError(f"a route has {shown(repeated)} twice", "keep one of the two")
+    entry: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entry:
+            raise UnusableError(f"one object has {shown(name)} twice", "keep one of the two")
+        entry[name] = value
     return entry
 
 
-def read_routes(text: str, starred: tuple[str, ...], faults: Faults) -> tuple[Route, ...]:
+def read_routes(value: str | None, starred: tuple[str, ...], faults: Faults) -> tuple[Route, ...]:
     """The routes of `SINK_TOPICS_MAPPING`, `*` spread over the topics `starred` that no entry names.
 
-    What cannot be used becomes a fault; with faults the routes are not for use.
+    What cannot be used becomes a fault, and the routes are then not for use.
     """
+    if value is None:
+        return ()
     try:
-        entries = read_mapping(text)
+        entries = read_mapping(value)
     except UnusableError as unusable:
         faults.add(_SETTING, unusable.fact, unusable.fix)
         return ()
-    read = [_read_route(number, entry, faults) for number, entry in enumerate(entries, 1)]
-    found = [route for route in read if route is not None]
-    _check_reached(found, faults)
-    named = {route["topic"] for route in found}
-    rest = tuple(topic for topic in starred if topic not in named)
-    if len(found) == len(entries):
-        _check_star("*" in named, starred, rest, faults)
+    found = [_read_route(number, entry, faults) for number, entry in enumerate(entries, 1)]
+    routes = [route for route in found if route is not None]
+    topics = [route["topic"] for route in routes]
+    rest = tuple(topic for topic in starred if topic not in topics)
+    for topic in dict.fromkeys(topic for topic in topics if topics.count(topic) > 1):
+        fact = f"it has several routes for the topic {shown(topic)}, of which the second can never match"
+        faults.add(_SETTING, fact, "keep one (several are not yet supported)")
+    if len(routes) == len(entries) and "SINK_TOPICS" not in faults.names:
+        _check_star("*" in topics, starred, rest, faults)
     return tuple(
         Route(**{**route, "topic": topic})
-        for route in found
+        for route in routes
         for topic in (rest if route["topic"] == "*" else (route["topic"],))
     )
 
 
-def _read_route(number: int, entry: object, faults: Faults) -> dict[str, Any] | None:
-    """The fields of a route that are not at their default; None, and faults, if it cannot be used."""
+def _read_route(number: int, entry: object, faults: Faults) -> dict[str, str] | None:
+    """The fields of a Route that `entry` gives; None, and faults, if it cannot be used."""
     if not isinstance(entry, dict):
         faults.add(_SETTING, f"route {number} is not an object", "write {...} with topic, db and table")
         return None
     before = len(faults.sentences)
-    subject = f"route {number}"
-    if isinstance(entry.get("topic"), str):
-        subject += f" (topic {shown(entry['topic'])})"
+    named = isinstance(entry.get("topic"), str)
+    subject = f"route {number} (topic {shown(entry['topic'])})" if named else f"route {number}"
     given = {name: value for name, value in entry.items() if value is not None and value != ""}
-    route: dict[str, Any] = {}
+    route: dict[str, str] = {}
     for name, value in given.items():
         try:
             route[name] = _read_field(name, value)
         except UnusableError as unusable:
             faults.add(_SETTING, f"{subject}: {unusable.fact}", unusable.fix)
-    for name, rules in FIELDS.items():
-        if rules.default == "required" and name not in given:
-            faults.add(_SETTING, f"{subject} has no {name}", f"give {name}: {rules.meaning}")
+    for name in ("topic", "db", "table"):
+        if name not in given:
+            faults.add(_SETTING, f"{subject} has no {name}", "add it")
     if "key" in given and "metadata" not in given:
-        faults.add(
-            _SETTING, f"{subject}: key says how keys read in metadata, and there is none",
-            "add metadata or remove key",
-        )  # fmt: skip
+        faults.add(_SETTING, f"{subject}: key means nothing without metadata", "add metadata or remove key")
     if len(faults.sentences) > before:
         return None
-    return {name: value for name, value in route.items() if name in Route.__dataclass_fields__}
+    return {name: text for name, text in route.items() if name in _KEPT}
 
 
 def _read_field(name: str, value: object) -> str:
-    rules = FIELDS.get(name)
-    if rules is None:
+    field = FIELDS.get(name)
+    if field is None:
         raise UnusableError(f"{shown(name)} is no field of a route", f"{nearest(name, FIELDS)} is the nearest")
-    if isinstance(value, bool):
-        value = str(value).lower()
     if name == "table" and isinstance(value, str) and "{" in value:
-        raise UnusableError("templates in table are not yet supported", "give the table's own name")
-    if rules.rule is not None:
-        if not isinstance(value, str) or not rules.rule.pattern.fullmatch(value):
-            raise UnusableError(f"{name} is no name that can be used", f"give {rules.rule.words}")
+        raise UnusableError("templates in table are not yet supported", "name the table itself")
+    if field.rule is not None:
+        if not isinstance(value, str) or not field.rule.pattern.fullmatch(value):
+            raise UnusableError(f"{name} is not a name that can be used", f"use {field.rule.words}")
         return value
-    if not rules.now:
+    if not field.now:
         raise UnusableError(f"{name} is not yet supported", "remove it")
-    return _read_word(name, value, rules)
+    return _read_word(name, value, field)
 
 
-def _read_word(name: str, value: object, rules: RouteField) -> str:
-    word = value.lower() if isinstance(value, str) else ""
-    if word in rules.now:
+def _read_word(name: str, value: object, field: RouteField) -> str:
+    word = str(value).lower() if isinstance(value, str | bool) else ""
+    if word in field.now:
         return word
-    words = " or ".join(rules.now)
-    if word in rules.later or (name == "start" and _is_time(word)):
-        raise UnusableError(f"{name} {shown(value)} is not yet supported", f"use {words}")
+    if word in field.later or (name == "start" and _is_time(str(value))):
+        raise UnusableError(f"{name} {shown(word)} is not yet supported", f"use {' or '.join(field.now)}")
     if name == "validate" and word == "false":
-        raise UnusableError(
-            "validate false means nothing for json, whose every record is validated", "remove validate"
-        )
-    known = rules.now + rules.later
-    raise UnusableError(
-        f"{name} is not one of {', '.join(known)}", f"use {words} ({nearest(word, known)} is the nearest)"
-    )
+        raise UnusableError("validate false means nothing: every JSON record is validated", "remove it")
+    known = field.now + field.later
+    fix = f"use {' or '.join(field.now)} ({nearest(word, known)} is the nearest)"
+    raise UnusableError(f"{name} is not one of {', '.join(known)}", fix)
 
 
-def _is_time(word: str) -> bool:
+def _is_time(value: str) -> bool:
     try:
-        datetime.fromisoformat(word)
+        datetime.fromisoformat(value)
     except ValueError:
         return False
     return True
 
 
-def _check_reached(routes: list[dict[str, Any]], faults: Faults) -> None:
-    """Each route can match: without `when`, a topic's second route never does."""
-    taken: set[str] = set()
-    for route in routes:
-        topic = route["topic"]
-        if topic in taken:
-            faults.add(
-                _SETTING,
-                f"two routes have the topic {shown(topic)}, and the second can never match",
-                "remove one (several routes for one topic are not yet supported)",
-            )
-        taken.add(topic)
-
-
 def _check_star(has_star: bool, starred: tuple[str, ...], rest: tuple[str, ...], faults: Faults) -> None:
     if has_star and not starred:
-        faults.add("SINK_TOPICS", "a route has the topic *, and this is not set", "list the topics that * takes")
+        faults.add("SINK_TOPICS", "it is not set, and a route has the topic *", "list the topics that * takes")
     elif has_star and not rest:
-        faults.add(_SETTING, "other routes name all of SINK_TOPICS, so * can never match", "remove one of them")
+        faults.add(_SETTING, "its other routes name all of SINK_TOPICS, so * can never match", "remove that route")
     elif rest and not has_star:
-        faults.add("SINK_TOPICS", f"no route takes {shown(rest[0])}", f"add a route for it or * to {_SETTING}")
+        fact = f"no route takes its topic {shown(rest[0])}"
+        faults.add("SINK_TOPICS", fact, f"add a route for it, or for *, to {_SETTING}")
