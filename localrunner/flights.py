@@ -19,11 +19,9 @@ FLIGHTS = 336_776
 WEATHER = 26_115
 
 # Columns that are not text. Those that only ever hold whole numbers are whole numbers.
-_WHOLE = (
-    ("year", "month", "day", "hour", "minute", "dep_time", "sched_dep_time", "dep_delay", "arr_time")
-    + ("sched_arr_time", "arr_delay", "flight", "air_time", "distance")
-    + ("wind_dir", "engines", "seats", "speed", "alt", "tz")
-)
+_OF_DAY = ("year", "month", "day", "hour", "minute")
+_OF_FLIGHT = ("dep_time", "sched_dep_time", "dep_delay", "arr_time", "sched_arr_time", "arr_delay", "flight")
+_WHOLE = (*_OF_DAY, *_OF_FLIGHT, "air_time", "distance", "wind_dir", "engines", "seats", "speed", "alt", "tz")
 _FRACTION = ("temp", "dewp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib", "lat", "lon")
 _TYPES: dict[str, type[int] | type[float]] = {**dict.fromkeys(_WHOLE, int), **dict.fromkeys(_FRACTION, float)}
 
