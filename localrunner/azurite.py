@@ -6,6 +6,7 @@ import http.client
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
 from localrunner.processes import Child, NotReadyError, spawn, wait_until
 
@@ -26,7 +27,7 @@ def installed() -> bool:
     return shutil.which("node") is not None and MAIN.exists()
 
 
-def start(directory: Path, ports: Sequence[int], *, in_memory: bool = False) -> Child:
+def start(directory: Path, log: Path, ports: Sequence[int], *, in_memory: bool = False) -> Child:
     """Azurite is starting on the three `ports` (blob, queue, table); wait with `wait_ready`.
 
     Its data lies in `directory/data`, or with `in_memory` nowhere.
@@ -41,12 +42,20 @@ def start(directory: Path, ports: Sequence[int], *, in_memory: bool = False) -> 
     for service, port in zip(SERVICES, ports, strict=True):
         command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
     command += ["--inMemoryPersistence"] if in_memory else ["--location", str(directory / "data")]
-    return spawn("azurite", command, directory / "azurite.log", cwd=directory)
+    return spawn("azurite", command, log, cwd=directory)
 
 
-def wait_ready(child: Child, ports: Sequence[int], timeout_s: float = START_S) -> None:
+def wait_ready(
+    child: Child, ports: Sequence[int], timeout_s: float = START_S, *, cancelled: Event | None = None
+) -> None:
     """All three services of Azurite have answered a request."""
-    wait_until("azurite answers", lambda: all(answers(port) for port in ports), timeout_s, child=child)
+    wait_until(
+        "azurite answers",
+        lambda: all(answers(port) for port in ports),
+        timeout_s,
+        child=child,
+        cancelled=cancelled,
+    )
 
 
 def answers(port: int) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Event
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from localrunner.processes import Child, NotReadyError, accepts, spawn, wait_until
 
@@ -22,6 +26,16 @@ START_S = 30.0
 STOP_S = 15.0
 FORMAT_S = 60.0
 METADATA_S = 2.0
+CREATE_S = 20.0
+JAVA_ANSWER_S = 10.0
+JAVA_MIN = 17
+TOPIC_PARTITIONS = 4
+DOCKER_IMAGE = "apache/kafka:4.1.0"
+DOCKER_START_S = 300.0  # the image may have to be fetched first
+DOCKER_COST = (
+    "this way is untried, the image is fetched first, and where `up` is killed by SIGKILL the container"
+    " stays: end it with `docker rm -f`"
+)
 
 JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Kafka logs through slf4j; its simplest binding writes to the standard error stream.
@@ -38,7 +52,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
-num.partitions=4
+num.partitions={partitions}
 default.replication.factor=1
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
@@ -57,8 +71,21 @@ def installed() -> bool:
     return shutil.which("java") is not None and any(LIBS.glob("kafka_*.jar"))
 
 
-def start(directory: Path, port: int, controller_port: int, *, java_flags: tuple[str, ...] = ()) -> Child:
-    """Kafka is starting on `127.0.0.1:port` with its log in `directory`; wait with `wait_ready`.
+def java_version() -> int:
+    """The feature release of the Java on the PATH, such as 17; 0 where there is none that runs."""
+    # macOS has a `java` that only says that there is none.
+    try:
+        done = subprocess.run(
+            ["java", "-version"], capture_output=True, text=True, timeout=JAVA_ANSWER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
+    return int(found[1]) if done.returncode == 0 and found else 0
+
+
+def start(directory: Path, log: Path, port: int, controller_port: int) -> Child:
+    """Kafka is starting on `127.0.0.1:port`, with its records below `directory`; wait with `wait_ready`.
 
     Raises:
         NotReadyError: Java or the jars are missing, or the directory cannot be formatted.
@@ -68,16 +95,60 @@ def start(directory: Path, port: int, controller_port: int, *, java_flags: tuple
     directory.mkdir(parents=True, exist_ok=True)
     data = directory / "data"
     properties = directory / "server.properties"
-    properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, data=data))
+    properties.write_text(
+        PROPERTIES.format(port=port, controller_port=controller_port, data=data, partitions=TOPIC_PARTITIONS)
+    )
     if not (data / "meta.properties").exists():
         _format(properties, directory)
-    return spawn("kafka", [*_java(*java_flags), "kafka.Kafka", str(properties)], directory / "kafka.log")
+    return spawn("kafka", [*_java(), "kafka.Kafka", str(properties)], log)
 
 
-def wait_ready(child: Child, port: int, timeout_s: float = START_S) -> None:
+def start_in_docker(log: Path, port: int) -> Child:
+    """Docker's client is starting Kafka on `127.0.0.1:port`; its data goes with the container."""
+    options = {
+        "NODE_ID": "1",
+        "PROCESS_ROLES": "broker,controller",
+        "CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
+        "LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "INTER_BROKER_LISTENER_NAME": "PLAINTEXT",
+        "NUM_PARTITIONS": str(TOPIC_PARTITIONS),
+        "OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    }
+    command = ["docker", "run", "--rm", "--publish", f"127.0.0.1:{port}:9092"]
+    for name, value in options.items():
+        command += ["--env", f"KAFKA_{name}={value}"]
+    return spawn("kafka", [*command, DOCKER_IMAGE], log)
+
+
+def create_topics(bootstrap: str, topics: Iterable[str], partitions: int = TOPIC_PARTITIONS) -> None:
+    """Each of `topics` exists; one that did not has `partitions` partitions.
+
+    Raises:
+        NotReadyError: the broker refused one, or did not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    new = [NewTopic(topic, partitions) for topic in topics]
+    created = admin.create_topics(new, operation_timeout=CREATE_S) if new else {}
+    for topic, outcome in created.items():
+        try:
+            outcome.result(timeout=CREATE_S + METADATA_S)
+        except KafkaException as fault:
+            if fault.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise NotReadyError(f"kafka: topic {topic} cannot be created: {fault.args[0].str()}") from fault
+
+
+def wait_ready(child: Child, port: int, timeout_s: float = START_S, *, cancelled: Event | None = None) -> None:
     """Kafka on `port` has answered a metadata request and counts itself as a living broker."""
     bootstrap = f"127.0.0.1:{port}"
-    wait_until("kafka answers a metadata request", lambda: answers(bootstrap), timeout_s, child=child)
+    wait_until(
+        "kafka answers a metadata request", lambda: answers(bootstrap), timeout_s, child=child, cancelled=cancelled
+    )
 
 
 def answers(bootstrap: str) -> bool:
@@ -96,9 +167,9 @@ def brokers(bootstrap: str, timeout_s: float) -> int:
         return 0
 
 
-def _java(*flags: str) -> list[str]:
-    archive = (f"-XX:SharedArchiveFile={ARCHIVE}",) if ARCHIVE.exists() and not flags else ()
-    return ["java", *JVM_FLAGS, *LOG_FLAGS, *archive, *flags, "-cp", f"{LIBS}/*"]
+def _java() -> list[str]:
+    archive = (f"-XX:SharedArchiveFile={ARCHIVE}",) if ARCHIVE.exists() else ()
+    return ["java", *JVM_FLAGS, *LOG_FLAGS, *archive, "-cp", f"{LIBS}/*"]
 
 
 def _format(properties: Path, directory: Path) -> None:

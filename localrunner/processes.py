@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,10 +149,11 @@ def spawn(
 def stop(child: Child, timeout_s: float) -> int:
     """`child` has ended, and all of its group: by SIGTERM, or by SIGKILL after `timeout_s`; its exit code.
 
-    A frozen child takes no SIGTERM, so it is killed at the end of its time.
+    A frozen child is thawed first, so that it can obey.
     """
     if child.alive():
         child.process.send_signal(signal.SIGTERM)
+        thaw(child.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(timeout=timeout_s)
     return kill(child)
@@ -166,6 +167,12 @@ def kill(child: Child) -> int:
     code = child.process.wait(timeout=KILL_WAIT_S)
     _lifeline.forget(child.pid)
     return code
+
+
+def thaw(pid: int) -> None:
+    """The process `pid` is not frozen by SIGSTOP any more, if it is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 def log_tail(log: Path) -> str:
@@ -227,12 +234,13 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different free ports of the loopback address, at random."""
+def free_ports(count: int, taken: Iterable[int] = ()) -> list[int]:
+    """`count` different free ports of the loopback address, at random, none of them among `taken`."""
+    avoided = set(taken)
     found: list[int] = []
     for _ in range(PORT_TRIES_MAX):
         port = random.choice(PORTS)
-        if port not in found and is_free(port):
+        if port not in found and port not in avoided and is_free(port):
             found.append(port)
         if len(found) == count:
             return found

@@ -16,7 +16,8 @@ from localrunner.processes import free_ports, stop
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a Kafka broker; use `topic_name`, since all tests share it."""
     port, controller_port = free_ports(2)
-    child = kafka_process.start(tmp_path_factory.mktemp("kafka"), port, controller_port)
+    directory = tmp_path_factory.mktemp("kafka")
+    child = kafka_process.start(directory, directory / "kafka.log", port, controller_port)
     try:
         kafka_process.wait_ready(child, port)
         yield f"127.0.0.1:{port}"
@@ -34,7 +35,8 @@ def topic_name() -> str:
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The connection string of an Azurite; containers, queues and tables need names of their own."""
     ports = free_ports(3)
-    child = azurite_process.start(tmp_path_factory.mktemp("azurite"), ports, in_memory=True)
+    directory = tmp_path_factory.mktemp("azurite")
+    child = azurite_process.start(directory, directory / "azurite.log", ports, in_memory=True)
     try:
         azurite_process.wait_ready(child, ports)
         yield azurite_process.connection_string(ports)

@@ -1,0 +1,146 @@
+"""`python -m localrunner up`: the local stack in the foreground, until somebody stops it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from localrunner.azurite import SERVICES
+from localrunner.kafka import LIBS
+from localrunner.plan import ROOT, Options, Plan, make_plan
+from localrunner.processes import NotReadyError
+from localrunner.stack import Stack, write_ready_file
+from sinkcore.errors import ConfigError
+
+PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+EXIT_FAILED = 1
+EXIT_FAULTS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`parser` knows the options of `up`."""
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="a Functions local.settings.json")
+    parser.add_argument("--kafka", metavar="embedded|mock|HOST:PORT", help="which Kafka (default: embedded)")
+    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="Functions hosts in the same groups")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="keep what must survive a restart there")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="addresses and process ids, as JSON")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an app setting")
+    parser.add_argument(
+        "--adx-time-scale", type=float, default=0.01, metavar="X", help="factor on the double's time spans"
+    )
+    parser.add_argument("--app", type=Path, default=ROOT, help=argparse.SUPPRESS)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """The exit code of `up`: 0 after a drain, 2 where the settings have faults, 1 where something failed."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    options = Options(
+        settings_file=parsed.settings,
+        sets=tuple(parsed.set),
+        kafka=parsed.kafka,
+        hosts=parsed.hosts,
+        data=None if parsed.data is None else parsed.data.resolve(),
+        adx_time_scale=parsed.adx_time_scale,
+        app=parsed.app.resolve(),
+    )
+    try:
+        plan = make_plan(options, os.environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return EXIT_FAULTS
+    return _foreground(plan, parsed.ready_file)
+
+
+def _foreground(plan: Plan, ready_file: Path | None) -> int:
+    """The stack ran until SIGINT or SIGTERM; a second one ends it without a drain."""
+
+    def changed(stack: Stack) -> None:
+        if ready_file is not None:
+            write_ready_file(ready_file, stack)
+
+    stack = Stack(plan, changed)
+    asked = threading.Event()
+
+    def asked_to_stop(number: int, _: FrameType | None) -> None:
+        if asked.is_set():
+            # Nothing needs to be killed here: no child outlives this process.
+            os._exit(128 + number)
+        asked.set()
+        stack.stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, asked_to_stop)
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    for note in plan.notes:
+        print(note, flush=True)
+    began = time.monotonic()
+    try:
+        stack.start()
+    except NotReadyError as fault:
+        if asked.is_set():
+            return 0
+        print(fault, file=sys.stderr)
+        return EXIT_FAILED
+    seconds = time.monotonic() - began
+    print(f"The local stack answers after {seconds:.1f} s; Ctrl-C drains and stops it.\n", flush=True)
+    print(screen(stack), flush=True)
+    while not asked.wait(1.0):
+        continue  # Signals are handled between two waits.
+    print("Draining; a second Ctrl-C ends everything at once.", flush=True)
+    drained = stack.stop()
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
+    if not drained:
+        print("up: something did not end in time and was killed", file=sys.stderr)
+    return 0 if drained else EXIT_FAILED
+
+
+def screen(stack: Stack) -> str:
+    """Where everything is, and what one could type."""
+    plan, addresses = stack.plan, stack.addresses
+    lines = [
+        f"  kafka    {addresses['kafka']}",
+        f"  ADX      {addresses['engine']} (queries, commands), {addresses['dm']} (ingestion)",
+    ]
+    if plan.azurite:
+        services = ", ".join(f"http://127.0.0.1:{port} ({name})" for name, port in azurite_addresses(plan))
+        lines.append(f"  storage  {services}")
+    lines += [f"  logs     {stack.directory / 'logs'}", "", "Some commands to try:", "", *_commands(stack)]
+    return "\n".join(lines)
+
+
+def azurite_addresses(plan: Plan) -> list[tuple[str, int]]:
+    """Azurite's services with their ports."""
+    return [(service, plan.ports[service]) for service in SERVICES]
+
+
+def _commands(stack: Stack) -> list[str]:
+    """Commands for the first route: make its table, produce a record, look for it."""
+    plan, route = stack.plan, stack.plan.settings.routes[0]
+    engine, commands = stack.addresses["engine"], []
+    if plan.adx and route.mapping is None:
+        commands.append(_curl(f"{engine}/v1/rest/mgmt", route.db, f".create table {route.table} (origin: string)"))
+    if plan.kafka == "embedded":
+        commands.append(
+            f"""  echo '{{"origin": "EWR"}}' | java -cp '{os.path.relpath(LIBS)}/*' {PRODUCER}"""
+            f" --bootstrap-server {stack.addresses['kafka']} --topic {route.topic}"
+        )
+    if plan.adx:
+        commands.append(_curl(f"{engine}/v1/rest/query", route.db, f"{route.table} | count"))
+        commands.append(f"  curl -s {stack.addresses['dm']}/local/batches")
+    return commands
+
+
+def _curl(url: str, db: str, csl: str) -> str:
+    body = json.dumps({"db": db, "csl": csl})
+    return f"  curl -s {url} -H 'Content-Type: application/json' -d '{body}'"
