@@ -78,7 +78,7 @@ class Sink:
         slices = slices_of(events)
         for group in groups_of(self._moves(known, slices)):
             partitions = {move.position.partition for move in group}
-            self._deliver(known, [s for s in slices if s.partition in partitions], deadline)
+            self._deliver(known, [s for s in slices if s.partition in partitions], group, deadline)
 
     @property
     def queueing(self) -> Queueing:
@@ -106,19 +106,22 @@ class Sink:
         topic.positions = topic.ledger.positions()
         return moves_of(slices, topic.positions)
 
-    def _deliver(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline) -> None:
+    def _deliver(self, topic: Topic, slices: Sequence[Slice], moves: Sequence[Move], deadline: Deadline) -> None:
+        """`moves`, what is left of `slices` as far as we know, is committed as one segment, and queued."""
         staged: Staged | None = None
         for _ in range(ROUNDS_MAX):
-            moves = self._moves(topic, slices)
             if not moves:
-                return None
+                return
             if staged is None or staged.segment.ranges != _ranges(moves):
                 staged = self._stage(topic, moves)
             if staged is None:
-                return self._deliver_halves(topic, slices, deadline)
+                self._deliver_halves(topic, slices, deadline)
+                return
             opened = self._commit(topic, staged, moves, deadline)
             if opened is not None:
-                return self._finish(topic, opened, staged, deadline)
+                self._finish(topic, opened, staged, deadline)
+                return
+            moves = self._moves(topic, slices)
         raise TransientError(
             f"{topic.name}: {ROUNDS_MAX} commits met another invocation's; the host hands the batch over again"
         )
@@ -127,7 +130,7 @@ class Sink:
         halves = halves_of(slices)
         assert halves is not None, "one record became more blobs than a segment can name"
         for half in halves:
-            self._deliver(topic, half, deadline)
+            self._deliver(topic, half, self._moves(topic, half), deadline)
 
     def _stage(self, topic: Topic, moves: Sequence[Move]) -> Staged | None:
         """The moves' records as a segment whose bodies are uploaded; None if it would have too many blobs."""

@@ -1,0 +1,116 @@
+"""A sink on memory, and what a test asks of it afterwards."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from sinkcore.ledger import Ledger
+from sinkcore.segment import blob_path
+from sinkcore.settings import Settings, read_settings
+from sinkcore.sink import Sink
+from tests.support.faults import SteppedBlobs, SteppedQueue, SteppedTable, Steps
+from tests.support.memory import ManualClock, MemoryBlobs, MemoryQueue, MemoryTable, SameThread
+
+TOPIC = "flights"
+ROUTE = {"topic": TOPIC, "db": "db", "table": "Flights", "format": "json", "metadata": "_kafka"}
+
+
+def settings_of(route: dict[str, Any] | None = None, **values: str) -> Settings:
+    """Settings of an app that takes `flights`, with `values` on top."""
+    return read_settings(
+        {
+            "SINK_TOPICS_MAPPING": json.dumps([ROUTE | (route or {})]),
+            "KAFKA_BROKERS": "127.0.0.1:9092",
+            "KUSTO_INGESTION_URL": "http://127.0.0.1:41004",
+            "KUSTO_QUERY_URL": "http://127.0.0.1:41003",
+            "KUSTO_AUTHENTICATION": "none",
+            "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+            **values,
+        }
+    )
+
+
+@dataclass
+class World:
+    """What outlives a worker: the ledger's table, the containers, ADX's queue, and time."""
+
+    settings: Settings = field(default_factory=settings_of)
+    clock: ManualClock = field(default_factory=ManualClock)
+    table: MemoryTable = field(init=False)
+    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    queue: MemoryQueue = field(default_factory=MemoryQueue)
+
+    def __post_init__(self) -> None:
+        self.table = MemoryTable(self.clock)
+
+    def sink(self, **parts: Any) -> Sink:
+        """A new worker's sink; `parts` replaces some of what it stands on."""
+        return Sink(
+            **{
+                "settings": self.settings,
+                "table": self.table,
+                "blobs": self.blobs,
+                "queue": self.queue,
+                "clock": self.clock,
+                "executor": SameThread(),
+                **parts,
+            }
+        )
+
+    def stepped_sink(self, steps: Steps) -> Sink:
+        """A sink whose every call to the outside is a step."""
+        return self.sink(
+            table=SteppedTable(self.table, steps),
+            blobs=SteppedBlobs(self.blobs, steps),
+            queue=SteppedQueue(self.queue, steps),
+        )
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of `flights`."""
+        return Ledger(self.table, self.settings.kafka.group_of(TOPIC))
+
+    def queued_rows(self) -> list[dict[str, Any]]:
+        """Every row that ADX was sent, as often as it was sent."""
+        return [
+            json.loads(line)
+            for blob, _ in self.queue.queued
+            for line in gzip.decompress(self.blobs.get(blob.container, blob.path)).splitlines()
+        ]
+
+    def queued_offsets(self) -> Counter[tuple[int, int]]:
+        """How often each (partition, offset) was sent to ADX."""
+        return Counter((row["_kafka"]["partition"], row["_kafka"]["offset"]) for row in self.queued_rows())
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Every dead letter in the users' container, its bytes decoded."""
+        found = []
+        for data in self.blobs.in_container(self.settings.dead_letters_container).values():
+            for line in gzip.decompress(data).splitlines():
+                letter = json.loads(line)
+                for name in ("key", "value"):
+                    letter[name] = None if letter[name] is None else base64.b64decode(letter[name])
+                found.append(letter)
+        return found
+
+    def dead_offsets(self) -> Counter[tuple[int, int]]:
+        """How often each (partition, offset) is a dead letter."""
+        return Counter((letter["partition"], letter["offset"]) for letter in self.dead_letters())
+
+    def ledger_offsets(self) -> Counter[tuple[int, int]]:
+        """How often each (partition, offset) lies in a segment's ranges."""
+        return Counter(
+            (offsets.partition, offset)
+            for segment in self.ledger.segments()
+            for offsets in segment.ranges
+            for offset in range(offsets.first_offset, offsets.next_offset)
+        )
+
+    def dead_letters_path(self, segment_id: str) -> str:
+        """Where the segment's dead letters lie."""
+        return blob_path(TOPIC, segment_id, ".jsonl.gz")

@@ -1,0 +1,129 @@
+"""The ledger's table, the containers and ADX's queue in memory.
+
+They pass the same contract tests as Azurite's (tests/unit/test_table.py, test_staging.py), so what is proved on
+them holds there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sinkcore.errors import ConflictError
+from sinkcore.segment import Blob
+from sinkcore.table import OPERATIONS_MAX, PROPERTY_MAX_CHARS, Operation, Row
+
+T = TypeVar("T")
+
+
+@dataclass
+class ManualClock:
+    """Time that moves when a test says so."""
+
+    ms: int = 1_767_323_045_000
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic_s(self) -> float:
+        return self.ms / 1000
+
+    def advance(self, seconds: float) -> None:
+        self.ms += int(seconds * 1000)
+
+
+class SameThread(Executor):
+    """Runs what it is given at once, so that a test's order of steps is the same each time."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@dataclass
+class _Entity:
+    values: dict[str, Any]
+    etag: str
+    written_ms: int
+
+
+@dataclass
+class MemoryTable:
+    """Entities with ETags; a transaction happens whole or not at all."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    partitions: dict[str, dict[str, _Entity]] = field(default_factory=dict)
+    _etags: Iterator[int] = field(default_factory=itertools.count)
+
+    def transact(self, partition: str, operations: Sequence[Operation]) -> list[str]:
+        assert 0 < len(operations) <= OPERATIONS_MAX, len(operations)
+        assert len({op.key for op in operations}) == len(operations), "an entity twice in a transaction"
+        entities = dict(self.partitions.get(partition, {}))
+        etags = [self._apply(entities, operation) for operation in operations]
+        self.partitions[partition] = entities
+        return etags
+
+    def get(self, partition: str, key: str) -> Row | None:
+        entity = self.partitions.get(partition, {}).get(key)
+        return None if entity is None else self._row(key, entity)
+
+    def rows(self, partition: str, prefix: str) -> Iterator[Row]:
+        entities = self.partitions.get(partition, {})
+        return iter([self._row(key, entities[key]) for key in sorted(entities) if key.startswith(prefix)])
+
+    def _apply(self, entities: dict[str, _Entity], operation: Operation) -> str:
+        found = entities.get(operation.key)
+        if operation.kind == "create":
+            if found is not None:
+                raise ConflictError("ledger: 409")
+        elif found is None or found.etag != operation.etag:
+            raise ConflictError("ledger: 412")
+        if operation.kind == "delete":
+            del entities[operation.key]
+            return ""
+        values = dict(operation.values)
+        assert all(len(value) <= PROPERTY_MAX_CHARS for value in values.values() if isinstance(value, str))
+        if operation.kind == "merge" and found is not None:
+            values = found.values | values
+        entity = _Entity(values, f'W/"{next(self._etags)}"', self.clock.ms)
+        entities[operation.key] = entity
+        return entity.etag
+
+    def _row(self, key: str, entity: _Entity) -> Row:
+        return Row(key, dict(entity.values), entity.etag, (self.clock.ms - entity.written_ms) / 1000)
+
+
+@dataclass
+class MemoryBlobs:
+    """Containers of blobs; a blob that is there stays as it is."""
+
+    blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def put(self, container: str, path: str, data: bytes) -> None:
+        self.blobs.setdefault((container, path), data)
+
+    def get(self, container: str, path: str) -> bytes:
+        return self.blobs[container, path]
+
+    def url_for_adx(self, container: str, path: str) -> str:
+        return f"memory://{container}/{path}?secret"
+
+    def in_container(self, container: str) -> dict[str, bytes]:
+        return {path: data for (name, path), data in self.blobs.items() if name == container}
+
+
+@dataclass
+class MemoryQueue:
+    """What ADX would have been sent, in order; nothing is sent while `fails_with` is set."""
+
+    queued: list[tuple[Blob, str]] = field(default_factory=list)
+    fails_with: Exception | None = None
+
+    def queue(self, blob: Blob, url: str) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        self.queued.append((blob, url))
