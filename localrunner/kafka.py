@@ -18,9 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 from localrunner.processes import Child, NotReadyError, accepts, spawn, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT / ".local" / "kafka"
-LIBS = HOME / "libs"
-ARCHIVE = HOME / "app.jsa"
+LIBS = ROOT / ".local" / "kafka" / "libs"
 
 START_S = 30.0
 STOP_S = 15.0
@@ -168,8 +166,7 @@ def brokers(bootstrap: str, timeout_s: float) -> int:
 
 
 def _java() -> list[str]:
-    archive = (f"-XX:SharedArchiveFile={ARCHIVE}",) if ARCHIVE.exists() else ()
-    return ["java", *JVM_FLAGS, *LOG_FLAGS, *archive, "-cp", f"{LIBS}/*"]
+    return ["java", *JVM_FLAGS, *LOG_FLAGS, "-cp", f"{LIBS}/*"]
 
 
 def _format(properties: Path, directory: Path) -> None:

