@@ -175,7 +175,7 @@ def _format(properties: Path, directory: Path) -> None:
     Source: KRaft wants `kafka-storage format` once; ids are 16 bytes in url-safe base64 without padding.
     """
     cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-    command = [*_java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)]
+    command = [*_java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(properties)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_S, check=False)
     if done.returncode != 0:
         raise NotReadyError(f"kafka: cannot format {directory}: {(done.stdout + done.stderr).strip()[-500:]}")
