@@ -90,13 +90,14 @@ $(DATA_STAMP):
 $(KAFKA_STAMP):
 	@echo 'Fetching Kafka into $(LOCAL)/kafka'
 	@rm -rf $(LOCAL)/kafka && mkdir -p $(LOCAL)/kafka
-	@mvn -q -B -Dstyle.color=never -f $(PARTS)/pom.xml -Dmaven.repo.local=$(CACHE)/maven dependency:copy-dependencies \
-		-DoutputDirectory=$(CURDIR)/$(LOCAL)/kafka/libs
+	@mvn -q -B -f $(PARTS)/pom.xml -Dmaven.repo.local=$(CACHE)/maven dependency:copy-dependencies \
+		-DoutputDirectory=$(CURDIR)/$(LOCAL)/kafka/libs >$(LOCAL)/kafka/maven.log 2>&1 \
+		|| { cat $(LOCAL)/kafka/maven.log; exit 1; }
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/kafka-* && touch $@
 
 $(AZURITE_STAMP):
 	@echo 'Installing Azurite into $(LOCAL)/azurite'
 	@rm -rf $(LOCAL)/azurite && mkdir -p $(LOCAL)/azurite
 	@cp $(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc $(LOCAL)/azurite
-	@cd $(LOCAL)/azurite && npm ci --loglevel error --cache $(CACHE)/npm
+	@cd $(LOCAL)/azurite && npm ci --loglevel error --cache $(CACHE)/npm >/dev/null
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/azurite-* && touch $@
