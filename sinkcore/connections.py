@@ -107,7 +107,7 @@ class Kafka:
         "KAFKA_CONSUMER_GROUP",
         "Prefix: the group of a topic is `<prefix>-<topic>`",
         "adx-sink",
-        allowed="1 to 80 printable ASCII characters without `%`",
+        allowed="1 to 80 printable ASCII characters, no `%`",
         # With the longest topic and every byte escaped, the ledger's PartitionKey keeps to Azure's 512 characters.
         read=like(_GROUP_PREFIX, "it cannot begin a group", "use 1 to 80 printable ASCII characters without %"),
     )

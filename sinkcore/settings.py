@@ -89,7 +89,7 @@ class Settings:
         "SINK_TOPICS_MAPPING",
         "Where each topic's records go: [routes](routes.md)",
         "required",
-        allowed="JSON list",
+        allowed="a JSON list",
     )
     topics: tuple[str, ...] = text(
         "SINK_TOPICS",

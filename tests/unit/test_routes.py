@@ -1,0 +1,295 @@
+"""Routes: the connector's mapping as it stands, what is refused and how, and names that are safe anywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sinkcore.declared import Faults, UnusableError
+from sinkcore.routes import FIELDS, MAPPING_MAX_CHARACTERS, Route, read_mapping, read_routes
+
+ROUTE = {"topic": "flights", "db": "db", "table": "Flights"}
+
+
+def routes_of(text: str, *starred: str) -> tuple[tuple[Route, ...], list[str]]:
+    faults = Faults()
+    return read_routes(text, starred, faults), faults.sentences
+
+
+def one_fault(entry: Any, *starred: str) -> str:
+    _, (fault,) = routes_of(json.dumps([entry] if isinstance(entry, dict) else entry), *starred)
+    return fault
+
+
+ARTICLE = (
+    "[{'topic': 'crimes','db': 'crimes_db', 'table': 'crimes_curated','format': 'json',"
+    " 'mapping':'crimes_curated_mapping'}]"
+)
+ACCEPTED: list[tuple[str, Route]] = [
+    (
+        ARTICLE,
+        Route("crimes", "crimes_db", "crimes_curated", "json", "crimes_curated_mapping"),
+    ),
+    (
+        "[{'topic':'t','db':'d','table':'T','format':'MultiJson','mapping':'','streaming':'false'}]",
+        Route("t", "d", "T", "multijson"),
+    ),
+    (
+        """[{'topic': "t", "db": 'd', 'table': "T", 'validate': 'True', 'decode': null, "streaming": false}]""",
+        Route("t", "d", "T"),
+    ),
+    ("[{'topic':'2024','db':'d e-f.g','table':'_T','mapping':'1'}]", Route("2024", "d e-f.g", "_T", mapping="1")),
+    ("[{'topic': 2024, 'db': 'd', 'table': 7}]", Route("2024", "d", "7")),
+    (
+        json.dumps(
+            [{**ROUTE, "metadata": "_kafka", "key": "base64", "tombstones": "dead_letter", "start": "earliest"}]
+        ),
+        Route("flights", "db", "Flights", metadata="_kafka", key="base64", tombstones="dead_letter"),
+    ),
+    (json.dumps([{**ROUTE, "format": "singlejson"}]), Route("flights", "db", "Flights", "singlejson")),
+    (json.dumps([{**ROUTE, "topic": "A.b_c-9" * 35}]), Route("A.b_c-9" * 35, "db", "Flights")),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ACCEPTED)
+def test_a_mapping_is_taken_in_the_connectors_syntax_and_in_json(text: str, expected: Route) -> None:
+    """Whoever comes from the connector pastes the mapping and is done."""
+    assert routes_of(text) == ((expected,), [])
+
+
+QUOTES: list[tuple[str, object]] = [
+    (r"""['it\'s']""", "it's"),
+    ("""["it's"]""", "it's"),
+    ("""['say "hi"']""", 'say "hi"'),
+    (r"""['say \"hi\"']""", 'say "hi"'),
+    (r"""["say \"it's\""]""", 'say "it\'s"'),
+    (r"""['a\\']""", "a\\"),
+    (r"""['a\\\'b']""", "a\\'b"),
+    (r"""['\u00e9\n']""", "é\n"),
+    ("""['[{not brackets}]']""", "[{not brackets}]"),
+    ("""['']""", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), QUOTES)
+def test_quotes_inside_quotes_keep_their_meaning(text: str, expected: object) -> None:
+    """Answers by hand: a quote of the other kind is a letter, an escaped one too."""
+    assert read_mapping(text) == [expected]
+
+
+UNREADABLE: list[tuple[str, str]] = [
+    ("", "not JSON"),
+    ("[", "not JSON"),
+    ("[{'topic': 'it's'}]", r"written \'"),
+    ("['abc", "not JSON"),
+    (r"['abc\'", "not JSON"),
+    ("['abc\\", "not JSON"),
+    ("['a\nb']", "control character"),
+    (r"['\x41']", "escape"),
+    ("{'topic': 't'}", "not a list"),
+    ("null", "not a list"),
+    ("[]", "0 routes"),
+    (f"[{'1,' * 1000}1]", "1001 routes"),
+    ("[NaN]", "NaN"),
+    ("[-Infinity]", "-Infinity"),
+    ("[True]", "not JSON"),
+    ("[('a', 'b')]", "not JSON"),
+    ("[{'topic': 'a', 'topic': 'b'}]", '"topic" twice'),
+    ("[" * 9 + "]" * 9, "deeper than 8"),
+    ("[" * 100_000, "deeper than 8"),
+    ("[" + " " * MAPPING_MAX_CHARACTERS + "]", "131074 characters"),
+    ("[{'topic': 't'}] trailing", "not JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), UNREADABLE)
+def test_a_mapping_that_cannot_be_read_says_where_or_why(text: str, words: str) -> None:
+    """The text is a person's, typed into one line of a portal."""
+    with pytest.raises(UnusableError) as raised:
+        read_mapping(text)
+
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize("unit", ['"', "'", '"\\"', "'\\'", "\\", "\\'", '{"', "[]", "'a',"])
+def test_a_hostile_mapping_is_refused_in_linear_time(unit: str) -> None:
+    """Start-up must not hang on a long text of quotes: each character is looked at a fixed number of times."""
+    text = (unit * MAPPING_MAX_CHARACTERS)[: MAPPING_MAX_CHARACTERS - 1] + "\\"
+    started = time.process_time()
+
+    with pytest.raises(UnusableError):
+        read_mapping(text)
+
+    assert time.process_time() - started < 1.0
+
+
+NOT_YET: list[tuple[str, Any]] = [
+    *(("format", name) for name in ("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw")),
+    *(("format", name) for name in ("avro", "apacheavro", "parquet", "orc", "CSV")),
+    ("decode", "registry"),
+    ("schema", "flight.avsc"),
+    ("when", {"header": "type", "equals": "order"}),
+    ("table", "{topic}"),
+    ("table", "T_{header:type}"),
+    ("tables", ["A", "B"]),
+    ("unwrap", "debezium"),
+    ("transform", "my.module:function"),
+    ("tombstones", "row"),
+    ("streaming", True),
+    ("streaming", "true"),
+    ("ingest_by", "x"),
+    ("tags", ["x"]),
+    ("start", "latest"),
+    ("start", "2026-01-02"),
+    ("start", "2026-01-02T03:04:05Z"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), NOT_YET)
+def test_what_comes_later_is_refused_by_name(name: str, value: Any) -> None:
+    """An option that is ignored would land rows in the wrong place or form, silently."""
+    fault = one_fault({**ROUTE, name: value})
+
+    assert fault.startswith('SINK_TOPICS_MAPPING: route 1 (topic "flights"): ')
+    assert name in fault
+    assert "not yet" in fault
+
+
+def test_registry_keys_are_refused_by_name() -> None:
+    """They need metadata beside them, so the table above cannot hold them."""
+    assert 'key "registry" is not yet' in one_fault({**ROUTE, "metadata": "_kafka", "key": "registry"})
+
+
+REFUSED: list[tuple[Any, str]] = [
+    ({**ROUTE, "tabel": "T"}, '"tabel" is no field of a route; table is the nearest'),
+    ({**ROUTE, "Topic": "T"}, "topic is the nearest"),
+    ({**ROUTE, "format": "jsn"}, "json is the nearest"),
+    ({**ROUTE, "format": ["json"]}, "format is not one of"),
+    ({**ROUTE, "tombstones": "skipp"}, "skip is the nearest"),
+    ({**ROUTE, "start": "yesterday"}, "start is not one of"),
+    ({**ROUTE, "validate": False}, "every JSON record is validated"),
+    ({**ROUTE, "validate": "false"}, "every JSON record is validated"),
+    ({**ROUTE, "key": "base64"}, "key means nothing without metadata"),
+    ({"topic": "t", "db": "d"}, "has no table"),
+    ({"topic": "t", "db": None, "table": "T"}, "has no db"),
+    ({"topic": "", "db": "d", "table": "T"}, "has no topic"),
+    ([ROUTE, ROUTE], "the second can never match"),
+    ([ROUTE, {**ROUTE, "table": "Other"}], "the second can never match"),
+    ([7], "route 1 is not an object"),
+    ({**ROUTE, "topic": "*"}, "SINK_TOPICS: it is not set"),
+]
+
+
+@pytest.mark.parametrize(("entry", "words"), REFUSED)
+def test_a_route_that_cannot_be_used_is_one_fault(entry: Any, words: str) -> None:
+    """Each names the route, the field, and the nearest that would do."""
+    assert words in one_fault(entry)
+
+
+def test_a_star_that_is_left_without_topics_is_refused() -> None:
+    """It could never match, so its author expects something that does not happen."""
+    assert "can never match" in one_fault([ROUTE, {**ROUTE, "topic": "*"}], "flights")
+
+
+UNSAFE = [
+    "a'b",
+    'a"b',
+    "a;b",
+    "a|b",
+    "a/b",
+    "..",
+    ".a",
+    "-a",
+    " a",
+    "a ",
+    "a]b",
+    "a\nb",
+    "a\x00b",
+    "é",
+    "a%b",
+    "a\\b",
+]
+
+
+@pytest.mark.parametrize("name", ["db", "table", "mapping", "metadata", "topic"])
+@pytest.mark.parametrize("value", UNSAFE)
+def test_a_name_that_could_leave_its_place_in_a_command_or_url_is_refused(name: str, value: str) -> None:
+    """Names are put into KQL commands, URLs, JSON and blob paths."""
+    if name == "topic" and value in (".a", "-a"):
+        assert routes_of(json.dumps([{**ROUTE, "topic": value}]))[1] == []
+        return
+
+    fault = one_fault({**ROUTE, name: value})
+
+    assert f"{name} is not a name that can be used" in fault
+    assert fault.isascii()
+
+
+@pytest.mark.parametrize(("name", "most"), [("db", 260), ("table", 1024), ("mapping", 1024), ("topic", 249)])
+def test_names_are_as_long_as_their_place_takes(name: str, most: int) -> None:
+    """Kafka's, Kusto's and Azure's own limits, exactly."""
+    assert routes_of(json.dumps([{**ROUTE, name: "n" * most}]))[1] == []
+    assert "1 to" in one_fault({**ROUTE, name: "n" * (most + 1)})
+
+
+def test_every_fault_of_every_route_is_reported() -> None:
+    """One round of mending should do."""
+    entries = [{"topic": "a/b", "db": "d"}, 5, {**ROUTE, "format": "xml", "when": {}}]
+
+    routes, sentences = routes_of(json.dumps(entries))
+
+    assert routes == ()
+    assert [sentence.split(":")[1][:9] for sentence in sentences] == [" route 1 "] * 2 + [" route 2 "] + [
+        " route 3 "
+    ] * 2
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+WORDS = [word for field in FIELDS.values() for word in (*field.now, *field.later)]
+ENTRIES = st.dictionaries(
+    st.sampled_from([*FIELDS, "tabel"]), VALUES | st.sampled_from([*WORDS, "t", "*", "{topic}"]), max_size=8
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(st.sampled_from(list("[]{}'\"\\,: \ntrue0a\ud800")), max_size=40) | st.text(max_size=40))
+@example("[{'\ud800': 1}]")
+@example("[{'topic': '\ud800', 'db': 'd', 'table': 'T'}]")
+def test_any_text_gives_routes_or_faults_that_can_be_printed(text: str) -> None:
+    """Whatever is typed, start-up ends in routes or in lines of ASCII, never in a traceback."""
+    routes, sentences = routes_of(text)
+
+    assert bool(sentences) or routes
+    assert all(sentence.isascii() and "\n" not in sentence for sentence in sentences)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    entries=st.lists(ENTRIES, min_size=1, max_size=3), given_topics=st.lists(st.sampled_from("abt"), max_size=2)
+)
+def test_any_entries_give_routes_or_faults(entries: list[dict[str, Any]], given_topics: list[str]) -> None:
+    """The same, past the parser: fields of the right names with values of any kind."""
+    routes, sentences = routes_of(json.dumps(entries), *given_topics)
+
+    if not sentences:
+        assert len({route.topic for route in routes}) == len(routes) >= len(entries)
+        assert all(route.format in ("json", "multijson", "singlejson") for route in routes)
+    assert all(sentence.isascii() for sentence in sentences)
+
+
+@settings(max_examples=200, deadline=None)
+@given(value=st.text(max_size=20))
+def test_any_string_survives_single_quotes(value: str) -> None:
+    """Quoted as the connector's users quote it: JSON's escapes, with the outer quotes single."""
+    quoted = "'" + json.dumps(value)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+
+    assert read_mapping(f"[{quoted}]") == [value]
