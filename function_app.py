@@ -16,7 +16,7 @@ from sinkcore.telemetry import event
 from sinkcore.triggers import RETRY, function_name_of, kafka_trigger_of
 
 if typing.TYPE_CHECKING:
-    from sinkcore.sink import Sink
+    from sinkcore.clients import App
 
 # The SDKs log each request at this level; a healthy invocation logs one line.
 logging.getLogger("azure").setLevel(logging.WARNING)
@@ -26,13 +26,14 @@ _building = threading.Lock()
 
 
 @functools.cache
-def _build(settings: Settings) -> "Sink":
-    from sinkcore.clients import build_sink
+def _build(settings: Settings) -> "App":
+    # The SDKs are imported with the first batch or sweep, so that indexing is not held up by them.
+    from sinkcore.clients import build_app
 
-    return build_sink(settings)
+    return build_app(settings)
 
 
-def _sink(settings: Settings) -> "Sink":
+def _app(settings: Settings) -> "App":
     with _building:
         return _build(settings)
 
@@ -40,7 +41,7 @@ def _sink(settings: Settings) -> "Sink":
 def _register_topic(settings: Settings, topic: str) -> None:
     # Source: the worker refuses `list[...]` here, and fails an invocation that returns anything.
     def deliver(events: typing.List[func.KafkaEvent]) -> None:  # noqa: UP006
-        _sink(settings).deliver(topic, events)
+        _app(settings).sink.deliver(topic, events)
 
     trigger = app.generic_trigger(arg_name="events", type="kafkaTrigger", **kafka_trigger_of(settings, topic))
     app.function_name(function_name_of(topic))(trigger(app.retry(**RETRY)(deliver)))
@@ -48,9 +49,7 @@ def _register_topic(settings: Settings, topic: str) -> None:
 
 def _register_sweeper(settings: Settings) -> None:
     def sweeper(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by this name
-        from sinkcore.sweep import sweep
-
-        sweep(_sink(settings))
+        _app(settings).sweep()
 
     app.function_name("sweeper")(app.timer_trigger("timer", settings.sweep_schedule)(sweeper))
 

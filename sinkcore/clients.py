@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import TokenCredential
@@ -13,12 +14,15 @@ from azure.storage.blob import BlobServiceClient
 from sinkcore.clock import Clock, SystemClock
 from sinkcore.connections import Kusto, Storage
 from sinkcore.ingest import AdxQueue
+from sinkcore.landed import AdxRows, LandedRows
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.staging import AzureBlobs, SignWithDelegationKey, read_by_managed_identity, sign_with_account_key
+from sinkcore.sweep import Sweep
 from sinkcore.table import AzureTable
 
 if TYPE_CHECKING:
+    from azure.kusto.data import KustoClient, KustoConnectionStringBuilder
     from azure.kusto.ingest import QueuedIngestClient
 
 # A socket that hangs must not eat the invocation's time: it is given up, and the call made again.
@@ -28,8 +32,20 @@ BLOB_RETRIES_MAX = 3
 UPLOAD_THREADS = 8
 
 
-def build_sink(settings: Settings, clock: Clock | None = None) -> Sink:
-    """A sink on Azure's clients (or the local ones, by the same settings), with its table and containers made."""
+@dataclass(frozen=True, slots=True)
+class App:
+    """What a worker process keeps: the sink, and what its sweeper asks ADX."""
+
+    sink: Sink
+    landed: LandedRows
+
+    def sweep(self) -> int:
+        """What was left unfinished is finished; returns how many segments were."""
+        return Sweep(self.sink, self.landed).run()
+
+
+def build_app(settings: Settings, clock: Clock | None = None) -> App:
+    """An app on Azure's clients (or the local ones, by the same settings), with its table and containers made."""
     clock = clock or SystemClock()
     blob_service, table_service = _storage_services(settings.storage)
     table = AzureTable(table_service.get_table_client(settings.ledger_table))
@@ -37,14 +53,16 @@ def build_sink(settings: Settings, clock: Clock | None = None) -> Sink:
     table.create_if_missing()
     blobs.create_container_if_missing(settings.staging_container)
     blobs.create_container_if_missing(settings.dead_letters_container)
-    return Sink(
+    kusto = settings.kusto
+    sink = Sink(
         settings=settings,
         table=table,
         blobs=blobs,
-        queue=AdxQueue(lambda: _ingest_client(settings.kusto), ingest_by=settings.delivery == "exactly_once"),
+        queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
     )
+    return App(sink, AdxRows(lambda: _query_client(kusto), clock))
 
 
 def _storage_services(storage: Storage) -> tuple[BlobServiceClient, TableServiceClient]:
@@ -84,15 +102,23 @@ def _storage_credential(storage: Storage) -> TokenCredential:
 
 
 def _ingest_client(kusto: Kusto) -> QueuedIngestClient:
-    from azure.kusto.data import KustoConnectionStringBuilder
     from azure.kusto.ingest import QueuedIngestClient
 
-    url = kusto.ingestion_url
+    return QueuedIngestClient(_connection(kusto.ingestion_url, kusto))
+
+
+def _query_client(kusto: Kusto) -> KustoClient:
+    from azure.kusto.data import KustoClient
+
+    return KustoClient(_connection(kusto.query_url, kusto))
+
+
+def _connection(url: str, kusto: Kusto) -> KustoConnectionStringBuilder:
+    from azure.kusto.data import KustoConnectionStringBuilder
+
     if kusto.authentication == "none":
-        return QueuedIngestClient(KustoConnectionStringBuilder.with_no_authentication(url))
-    return QueuedIngestClient(
-        KustoConnectionStringBuilder.with_azure_token_credential(url, _kusto_credential(kusto))
-    )
+        return KustoConnectionStringBuilder.with_no_authentication(url)
+    return KustoConnectionStringBuilder.with_azure_token_credential(url, _kusto_credential(kusto))
 
 
 def _kusto_credential(kusto: Kusto) -> TokenCredential:

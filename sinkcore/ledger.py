@@ -163,14 +163,18 @@ class Ledger:
             return True
         return False
 
-    def claim(self, open_segment: OpenSegment, claimer: str) -> OpenSegment | None:
-        """The segment belongs to `claimer`; None if another one was faster."""
-        segment = replace(open_segment.segment, attempts=open_segment.segment.attempts + 1)
-        return self._merge(open_segment, segment, claimed_by=claimer)
+    def claim(self, opened: OpenSegment, claimer: str, *, waiting: bool = False) -> OpenSegment | None:
+        """The segment belongs to `claimer`, to be queued or to wait; None if another one was faster.
 
-    def note(self, open_segment: OpenSegment, segment: Segment) -> OpenSegment | None:
+        In the ledger its blobs are in doubt from now on; what is returned holds what is known of them.
+        """
+        segment = replace(opened.segment, attempts=opened.segment.attempts + 1, waiting=waiting)
+        claimed = self._merge(opened, segment.with_waiting_blobs("staged"), claimed_by=claimer)
+        return None if claimed is None else replace(claimed, segment=segment)
+
+    def note(self, opened: OpenSegment, segment: Segment) -> OpenSegment | None:
         """What is known of the segment's blobs is recorded; None if another one has taken it over."""
-        return self._merge(open_segment, segment)
+        return self._merge(opened, segment)
 
     def open_segments(self) -> Iterator[OpenSegment]:
         """The segments that are not finished, oldest first."""
@@ -186,14 +190,14 @@ class Ledger:
             return False
         return found is not None and found.state == state
 
-    def _merge(self, open_segment: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
+    def _merge(self, opened: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
         values = _changing_values(segment) | stamps
         try:
-            etags = self._table.transact(self._key, [rows.merge(f"s-{segment.id}", values, open_segment.etag)])
+            etags = self._table.transact(self._key, [rows.merge(f"s-{segment.id}", values, opened.etag)])
         except (ConflictError, OutcomeUnknownError):
             # Whoever lost a reply here leaves the segment alone until it is old enough to be claimed again.
             return None
-        return replace(open_segment, segment=segment, etag=etags[0])
+        return replace(opened, segment=segment, etag=etags[0])
 
     def _read_back(self, segment: Segment, error: Exception) -> OpenSegment:
         """The segment of a commit whose reply says nothing, found in the ledger."""
@@ -261,6 +265,7 @@ def _changing_values(segment: Segment) -> dict[str, Any]:
         "state": segment.state,
         "blobs": blobs_to_json(segment.blobs),
         "attempts": segment.attempts,
+        "waiting": segment.waiting,
     }
 
 
@@ -276,4 +281,5 @@ def _segment(row: Row) -> Segment:
         dead_letters=values["dead_letters"],
         state=values["state"],
         attempts=values["attempts"],
+        waiting=values["waiting"],
     )

@@ -31,8 +31,9 @@ class Queueing:
     ) -> bool:
         """Every blob of the segment is queued and the ledger says so; False where something is left to do.
 
-        `bodies` holds content by path, for who has it at hand. What fails is left to the sweeper, with what is
-        known of each blob: the records are safe, since the segment is committed.
+        The states of the segment's blobs are what is known before this attempt; the ledger has them as `staged`
+        meanwhile. `bodies` holds content by path, for who has it at hand. What fails is left to the sweeper, with
+        what is known of each blob: the records are safe, since the segment is committed.
         """
 
         def queue_one(blob: Blob) -> BlobState:
@@ -65,8 +66,7 @@ class Queueing:
                 self.queue.queue(blob, self.blobs.url_for_adx(blob.container, blob.path))
         except TransientError as error:
             _left(segment, blob, error)
-            # An earlier attempt of another one may have sent it, so only a first attempt knows.
-            return "unsent" if segment.attempts == 0 else blob.state
+            return blob.state
         except OutcomeUnknownError as error:
             _left(segment, blob, error)
             return "staged"

@@ -13,8 +13,8 @@ import msgspec
 from sinkcore.records import OffsetRange
 
 State = Literal["staged", "queued", "landed", "failed"]
-# A blob that was `queued` needs no more; one that is `unsent` certainly was not queued; of a `staged` one
-# nobody knows, once its invocation is over.
+# A blob that was `queued` needs no more; one that is `unsent` certainly was not queued; of a `staged` one nobody
+# knows. In the ledger every blob is `staged` while somebody is at queueing it: who dies then leaves a doubt.
 BlobState = Literal["staged", "unsent", "queued"]
 
 
@@ -42,7 +42,10 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What one commit adds: offset ranges of one topic, and the blobs that hold their records."""
+    """What one commit adds: offset ranges of one topic, and the blobs that hold their records.
+
+    `waiting` says that a sweeper has claimed it, that nobody queues it, and that ADX is to be asked about it.
+    """
 
     id: str
     topic: str
@@ -52,11 +55,16 @@ class Segment:
     dead_letters: int
     state: State = "staged"
     attempts: int = 0
+    waiting: bool = False
 
     def with_blob_states(self, states: dict[str, BlobState]) -> Segment:
         """The segment with the state of each blob whose path `states` names."""
         blobs = tuple(replace(blob, state=states.get(blob.path, blob.state)) for blob in self.blobs)
         return replace(self, blobs=blobs)
+
+    def with_waiting_blobs(self, state: BlobState) -> Segment:
+        """The segment with `state` for each blob that is not queued."""
+        return self.with_blob_states({blob.path: state for blob in self.blobs if blob.state != "queued"})
 
 
 def new_segment_id(now_ms: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sinkcore.clock import Clock, Deadline
@@ -215,8 +215,10 @@ class Sink:
         return opened
 
     def _finish(self, topic: Topic, opened: OpenSegment, staged: Staged, deadline: Deadline) -> None:
-        if deadline.is_past() or opened.segment.state != "staged":
+        if deadline.is_past() or opened.segment.state != "staged" or opened.segment.attempts:
             return  # It belongs to the sweeper, or is done.
+        # Only this invocation could have queued it until now, and it has not.
+        opened = replace(opened, segment=opened.segment.with_waiting_blobs("unsent"))
         if not self.queueing.finish(topic.ledger, opened, deadline, staged.bodies):
             return
         segment = opened.segment

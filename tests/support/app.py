@@ -13,8 +13,9 @@ from sinkcore.ledger import Ledger
 from sinkcore.segment import blob_path
 from sinkcore.settings import Settings, read_settings
 from sinkcore.sink import Sink
+from sinkcore.sweep import CLAIM_MARGIN_S, Sweep
 from tests.support.faults import SteppedBlobs, SteppedQueue, SteppedTable, Steps
-from tests.support.memory import ManualClock, MemoryBlobs, MemoryQueue, MemoryTable, SameThread
+from tests.support.memory import ManualClock, MemoryBlobs, MemoryQueue, MemoryRows, MemoryTable, SameThread
 
 TOPIC = "flights"
 ROUTE = {"topic": TOPIC, "db": "db", "table": "Flights", "format": "json", "metadata": "_kafka"}
@@ -43,10 +44,13 @@ class World:
     clock: ManualClock = field(default_factory=ManualClock)
     table: MemoryTable = field(init=False)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
-    queue: MemoryQueue = field(default_factory=MemoryQueue)
+    queue: MemoryQueue = field(init=False)
+    landed: MemoryRows = field(init=False)
 
     def __post_init__(self) -> None:
         self.table = MemoryTable(self.clock)
+        self.queue = MemoryQueue(self.clock)
+        self.landed = MemoryRows(self.queue)
 
     def sink(self, **parts: Any) -> Sink:
         """A new worker's sink; `parts` replaces some of what it stands on."""
@@ -69,6 +73,17 @@ class World:
             blobs=SteppedBlobs(self.blobs, steps),
             queue=SteppedQueue(self.queue, steps),
         )
+
+    def sweep(self, sink: Sink | None = None) -> int:
+        """One run of the sweeper, of a worker of its own unless `sink` is given."""
+        return Sweep(sink or self.sink(), self.landed).run()
+
+    def sweep_to_the_end(self, sink: Sink | None = None) -> int:
+        """As many runs, at the times that matter, as it takes to finish whatever one worker left behind."""
+        self.clock.advance(self.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
+        finished = self.sweep(sink)
+        self.clock.advance(self.landed.batching + self.settings.doubt_margin_s + 1)
+        return finished + self.sweep(sink)
 
     @property
     def ledger(self) -> Ledger:

@@ -118,12 +118,40 @@ class MemoryBlobs:
 
 @dataclass
 class MemoryQueue:
-    """What ADX would have been sent, in order; nothing is sent while `fails_with` is set."""
+    """What ADX was sent, in order and with the time; nothing is sent while `fails_with` is set."""
 
+    clock: ManualClock = field(default_factory=ManualClock)
     queued: list[tuple[Blob, str]] = field(default_factory=list)
+    queued_at_ms: list[int] = field(default_factory=list)
     fails_with: Exception | None = None
 
     def queue(self, blob: Blob, url: str) -> None:
         if self.fails_with is not None:
             raise self.fails_with
         self.queued.append((blob, url))
+        self.queued_at_ms.append(self.clock.ms)
+
+
+@dataclass
+class MemoryRows:
+    """Tables into which every queued blob falls once the batching time is over."""
+
+    queue: MemoryQueue
+    batching: float = 300.0
+    fails_with: Exception | None = None
+    tells_segments_apart: bool = True
+
+    def batching_s(self, blob: Blob) -> float:  # noqa: ARG002 - one policy for all tables
+        return self.batching
+
+    def count(self, blob: Blob, segment_id: str) -> int | None:
+        if self.fails_with is not None:
+            raise self.fails_with
+        if not self.tells_segments_apart:
+            return None
+        landed = [
+            queued
+            for (queued, _), at_ms in zip(self.queue.queued, self.queue.queued_at_ms, strict=True)
+            if at_ms + self.batching * 1000 <= self.queue.clock.ms
+        ]
+        return sum(b.rows for b in landed if b.table == blob.table and segment_id in b.path)

@@ -10,7 +10,6 @@ import pytest
 
 from sinkcore.errors import OutcomeUnknownError, RecordError, TransientError
 from sinkcore.ledger import Gap
-from sinkcore.sweep import CLAIM_MARGIN_S, sweep
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent, events_of
 from tests.support.faults import FailingTable
@@ -210,23 +209,6 @@ def test_while_adx_refuses_records_are_committed_and_stay_staged(error: Exceptio
     (segment,) = world.ledger.segments()
     assert (segment.state, [blob.state for blob in segment.blobs]) == ("staged", [state])
     assert world.ledger.positions()[0].next_offset == 2
-
-
-def test_a_staged_segment_left_behind_is_queued_by_the_sweeper() -> None:
-    world = World()
-
-    world.queue.fails_with = TransientError("ADX is down")
-    world.sink().deliver(TOPIC, events_of([*flights(0), Sent(b"broken", 1)]))
-    world.queue.fails_with = None
-
-    assert sweep(world.sink()) == 0, "too early: its invocation may still be at it"
-    world.clock.advance(world.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
-    assert sweep(world.sink()) == 1
-    assert sweep(world.sink()) == 0
-
-    assert world.queued_offsets() == {(0, 0): 1}
-    assert world.dead_offsets() == {(0, 1): 1}
-    assert [segment.state for segment in world.ledger.segments()] == ["queued"]
 
 
 def test_a_conflict_with_another_hosts_progress_uses_the_same_blobs_where_nothing_was_trimmed() -> None:

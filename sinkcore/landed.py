@@ -1,0 +1,138 @@
+"""ADX is asked whether a doubtful segment's rows are in the table: rows with metadata carry its id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from sinkcore.clock import Clock
+from sinkcore.errors import TransientError
+from sinkcore.segment import Blob
+
+if TYPE_CHECKING:
+    from azure.kusto.data import KustoClient
+
+ASK_TIMEOUT_S = 20
+# Source: "IngestionBatching policy": 5 minutes where no policy says otherwise.
+BATCHING_DEFAULT_S = 300.0
+BATCHING_READ_EVERY_S = 3600
+
+
+class LandedRows(Protocol):
+    """What the tables of ADX say of a segment."""
+
+    def batching_s(self, blob: Blob) -> float:
+        """For how long ADX may hold the blob's rows back before it ingests them."""
+
+    def count(self, blob: Blob, segment_id: str) -> int | None:
+        """The segment's rows in the blob's table; None if the table does not tell segments apart.
+
+        Raises:
+            TransientError: ADX did not answer.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Batching:
+    seconds: float
+    read_at_s: float
+
+
+class AdxRows:
+    """The tables behind an engine endpoint, by Microsoft's client."""
+
+    def __init__(self, connect: Callable[[], KustoClient], clock: Clock) -> None:
+        self._connect = connect
+        self._client: KustoClient | None = None
+        self._connecting = threading.Lock()
+        self._clock = clock
+        self._batching: dict[tuple[str, str], _Batching] = {}
+
+    def batching_s(self, blob: Blob) -> float:
+        """See LandedRows. Read once an hour; 5 minutes where the policy cannot be read."""
+        known = self._batching.get((blob.db, blob.table))
+        now_s = self._clock.monotonic_s()
+        if known is None or now_s - known.read_at_s > BATCHING_READ_EVERY_S:
+            known = _Batching(self._read_batching_s(blob), now_s)
+            self._batching[blob.db, blob.table] = known
+        return known.seconds
+
+    def count(self, blob: Blob, segment_id: str) -> int | None:
+        """See LandedRows."""
+        segment = self._segment_expression(blob)
+        if segment is None:
+            return None
+        (row,) = self._ask(
+            blob.db, f"{_quoted(blob.table)} | where {segment} == '{segment_id}' | summarize rows = count()"
+        )
+        return int(row["rows"])
+
+    def _segment_expression(self, blob: Blob) -> str | None:
+        """KQL for the segment's id in a row: from a column that the mapping fills from the metadata field."""
+        whole, inner = f"$.{blob.metadata}", f"$.{blob.metadata}.segment"
+        if blob.mapping is None:
+            return f"tostring({_quoted(str(blob.metadata))}.segment)"
+        for row in self._ask(blob.db, f".show table {_quoted(blob.table)} ingestion json mappings"):
+            if row["Name"] == blob.mapping:
+                columns = {_path(column): column["column"] for column in msgspec.json.decode(row["Mapping"])}
+                if inner in columns:
+                    return f"tostring({_quoted(columns[inner])})"
+                if whole in columns:
+                    return f"tostring({_quoted(columns[whole])}.segment)"
+        return None
+
+    def _read_batching_s(self, blob: Blob) -> float:
+        for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
+            try:
+                rows = self._ask(blob.db, f".show {entity} policy ingestionbatching")
+            except TransientError:
+                continue
+            policy = msgspec.json.decode(rows[0]["Policy"] or "null") if rows else None
+            if policy:
+                return _seconds(policy["MaximumBatchingTimeSpan"])
+        return BATCHING_DEFAULT_S
+
+    def _ask(self, db: str, text: str) -> list[dict[str, Any]]:
+        from azure.kusto.data import ClientRequestProperties
+        from azure.kusto.data.exceptions import KustoError
+
+        properties = ClientRequestProperties()  # type: ignore[no-untyped-call]
+        properties.set_option(properties.request_timeout_option_name, timedelta(seconds=ASK_TIMEOUT_S))
+        try:
+            found = self._connected().execute(db, text, properties).primary_results[0]
+        except KustoError as error:
+            raise TransientError(
+                f"ADX engine: {type(error).__name__} on a question about database {db}; check KUSTO_QUERY_URL and "
+                "the identity's role Database Viewer"
+            ) from None
+        return [row.to_dict() for row in found]
+
+    def _connected(self) -> KustoClient:
+        with self._connecting:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+
+def _quoted(name: str) -> str:
+    """A name as KQL takes it whatever is in it."""
+    return "['" + name.replace("\\", "\\\\").replace("'", "\\'") + "']"
+
+
+def _path(column: dict[str, Any]) -> str | None:
+    """The JSON path of a mapping's column, with dots only; ADX has it in one of two places."""
+    properties = column.get("Properties") or column.get("properties") or {}
+    path = properties.get("Path") or properties.get("path") or column.get("path")
+    return None if path is None else str(path).replace("['", ".").replace("']", "")
+
+
+def _seconds(span: str) -> float:
+    """Seconds of a timespan as ADX prints it, `[d.]hh:mm:ss[.fffffff]`."""
+    first, minutes, seconds = span.split(":")
+    days, _, hours = first.rpartition(".")
+    return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60 + float(seconds)

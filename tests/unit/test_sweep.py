@@ -1,0 +1,117 @@
+"""What the sweeper does with a segment that somebody left behind, by what is known of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sinkcore.errors import OutcomeUnknownError, TransientError
+from sinkcore.sweep import CLAIM_MARGIN_S
+from tests.support.app import TOPIC, World, settings_of
+from tests.support.events import Sent, events_of
+
+BATCH = [Sent(b'{"flight":1}', 0), Sent(b"broken", 1)]
+
+
+def left_behind(world: World, error: Exception) -> None:
+    """A committed segment whose queueing ended with `error`."""
+    world.queue.fails_with = error
+    world.sink().deliver(TOPIC, events_of(BATCH))
+    world.queue.fails_with = None
+
+
+def test_a_segment_that_was_certainly_not_queued_is_queued_at_once() -> None:
+    world = World()
+    left_behind(world, TransientError("ADX is down"))
+
+    assert world.sweep() == 0, "too early: its invocation may still be at it"
+    world.clock.advance(world.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
+    assert world.sweep() == 1
+    assert world.sweep() == 0
+
+    assert world.queued_offsets() == {(0, 0): 1}
+    assert world.dead_offsets() == {(0, 1): 1}
+    assert [segment.state for segment in world.ledger.segments()] == ["queued"]
+
+
+def test_a_doubtful_segment_waits_until_adx_has_had_its_time() -> None:
+    """Asked too early, the table would not have the rows yet, and they would be repeated."""
+    world = World()
+    left_behind(world, OutcomeUnknownError("lost"))
+    world.clock.advance(world.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
+
+    assert world.sweep() == 0
+    (opened,) = world.ledger.open_segments()
+    assert (opened.segment.waiting, opened.segment.attempts) == (True, 1)
+    world.clock.advance(world.landed.batching + world.settings.doubt_margin_s - 1)
+    assert world.sweep() == 0
+    world.clock.advance(2)
+    assert world.sweep() == 1
+
+    assert world.queued_offsets() == {(0, 0): 1}
+
+
+def test_a_doubtful_segment_that_has_landed_is_marked_and_not_queued_again() -> None:
+    world = World()
+    queue = world.queue.queue
+
+    def queue_and_lose_the_reply(blob: object, url: str) -> None:
+        queue(blob, url)  # type: ignore[arg-type]
+        raise OutcomeUnknownError("lost")
+
+    world.queue.queue = queue_and_lose_the_reply  # type: ignore[method-assign]
+    world.sink().deliver(TOPIC, events_of(BATCH))
+
+    assert world.sweep_to_the_end() == 1
+
+    assert world.queued_offsets() == {(0, 0): 1}
+    assert [segment.state for segment in world.ledger.segments()] == ["queued"]
+
+
+def test_while_adx_does_not_answer_a_doubtful_segment_waits_on() -> None:
+    world = World()
+    left_behind(world, OutcomeUnknownError("lost"))
+    world.landed.fails_with = TransientError("ADX engine: 503")
+
+    assert world.sweep_to_the_end() == 0
+    world.landed.fails_with = None
+    assert world.sweep() == 1
+
+
+def test_a_table_that_cannot_tell_segments_apart_gets_the_segment_again_and_it_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.landed.tells_segments_apart = False
+    left_behind(world, OutcomeUnknownError("lost"))
+
+    assert world.sweep_to_the_end() == 1
+
+    (said,) = [r.__dict__["facts"] for r in caplog.records if r.__dict__.get("event") == "segment_swept"]
+    assert said["rows_perhaps_repeated"] == 1
+
+
+def test_with_ingest_by_tags_nothing_needs_to_be_asked() -> None:
+    world = World(settings_of(SINK_DELIVERY="exactly_once"))
+    left_behind(world, OutcomeUnknownError("lost"))
+    world.landed.fails_with = AssertionError("asked")
+    world.clock.advance(world.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
+
+    assert world.sweep() == 1
+
+
+def test_a_sweep_ends_at_its_own_deadline() -> None:
+    world = World()
+    for first in range(0, 30, 2):
+        world.queue.fails_with = TransientError("down")
+        world.sink().deliver(TOPIC, events_of([Sent(b"{}", first), Sent(b"{}", first + 1)]))
+    world.queue.fails_with = None
+    world.clock.advance(world.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
+    queue = world.queue.queue
+
+    def takes_100_s(blob: object, url: str) -> None:
+        world.clock.advance(100)
+        queue(blob, url)  # type: ignore[arg-type]
+
+    world.queue.queue = takes_100_s  # type: ignore[method-assign]
+
+    assert world.sweep() == 3
