@@ -11,6 +11,7 @@ from threading import Event
 from localrunner.processes import Child, NotReadyError, spawn, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
+DURABLE = Path(__file__).resolve().parent / "parts" / "durable.js"
 MAIN = ROOT / ".local" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 
 START_S = 30.0
@@ -30,7 +31,7 @@ def installed() -> bool:
 def start(directory: Path, log: Path, ports: Sequence[int], *, in_memory: bool = False) -> Child:
     """Azurite is starting on the three `ports` (blob, queue, table); wait with `wait_ready`.
 
-    Its data lies in `directory/data`, or with `in_memory` nowhere.
+    Its data lies in `directory/data`, where what it acknowledged survives SIGKILL; with `in_memory` nowhere.
 
     Raises:
         NotReadyError: Node or Azurite is missing.
@@ -38,7 +39,8 @@ def start(directory: Path, log: Path, ports: Sequence[int], *, in_memory: bool =
     if not installed():
         raise NotReadyError("azurite: Node or the package is missing; run `make setup`")
     directory.mkdir(parents=True, exist_ok=True)
-    command = ["node", str(MAIN), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    durable = [] if in_memory else ["--require", str(DURABLE)]
+    command = ["node", *durable, str(MAIN), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     for service, port in zip(SERVICES, ports, strict=True):
         command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
     command += ["--inMemoryPersistence"] if in_memory else ["--location", str(directory / "data")]
