@@ -234,6 +234,10 @@ def _check_lookups(settings: Settings, values: Mapping[str, str], faults: Faults
         looked_up = field_name not in ("consumer_group", "protocol", "authentication")
         if looked_up and value is not None and value.upper() in taken:
             faults.add(setting.name, f"what it says {what}", "rename or remove that one")
+        raw = values.get(setting.name, "")
+        if looked_up and not setting.secret and raw.strip() and raw != raw.strip():
+            # The host takes it as it stands, spaces and all, and the app's own clients without them.
+            faults.add(setting.name, "there is blank space around what it says", "remove it")
 
 
 def _check_sizes(settings: Settings, faults: Faults) -> None:

@@ -278,6 +278,8 @@ REFUSED: list[tuple[Changes, str, str]] = [
     ),
     ({**SASL, "KAFKA_USERNAME": "user", "USER": "root"}, "KAFKA_USERNAME", "also the name of"),
     ({**SASL, "KAFKA_PASSWORD": "Path", "PATH": "/bin"}, "KAFKA_PASSWORD", "also the name of"),
+    ({**SASL, "KAFKA_USERNAME": "user\n"}, "KAFKA_USERNAME", "blank space"),
+    ({"KAFKA_BROKERS": " localhost:9092"}, "KAFKA_BROKERS", "blank space"),
     # Topics of a star.
     ({"SINK_TOPICS": "flights,or ders"}, "SINK_TOPICS", "no topic's name"),
     ({"SINK_TOPICS": "flights,weather"}, "SINK_TOPICS", 'no route takes its topic "weather"'),
