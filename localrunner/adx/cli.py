@@ -1,0 +1,135 @@
+"""The local ADX double: Kusto's engine and data-management endpoints on two loopback ports."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from azure.core.exceptions import AzureError
+
+from localrunner.adx import http, policy
+from localrunner.adx.batching import Batches
+from localrunner.adx.blobs import Blobs
+from localrunner.adx.catalog import Catalog
+from localrunner.adx.dm import Worker
+from localrunner.adx.ingest import Ingestor
+from localrunner.adx.mgmt import Role
+from localrunner.adx.policy import BatchingPolicy
+from localrunner.adx.resources import Resources
+from localrunner.adx.store import Store
+
+_HOST = "127.0.0.1"
+# Clients keep connections open for as long as they like, and do not repeat a request on one that was closed.
+_KEEP_ALIVE_S = 3600
+_DRAIN_S = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The parser knows the double's options."""
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="where everything is kept")
+    parser.add_argument(
+        "--storage", required=True, metavar="CONNECTION_STRING", help="blob, queue and table storage"
+    )
+    parser.add_argument("--dm-port", type=int, default=0, metavar="P", help="data-management port; 0 picks one")
+    parser.add_argument("--engine-port", type=int, default=0, metavar="P", help="engine port; 0 picks one")
+    parser.add_argument(
+        "--time-scale", type=float, default=0.01, metavar="X", help="factor for time spans of batching policies"
+    )
+    parser.add_argument(
+        "--database", action="append", default=[], metavar="NAME", help="a database besides 'db'; may be repeated"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM. Prints one line of JSON with both addresses once requests are taken.
+
+    Returns 0 after an orderly stop, 1 where storage cannot be reached, 2 for an argument that cannot be used.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    for noisy in ("azure", "urllib3", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not args.time_scale > 0:
+        print(f"--time-scale: {args.time_scale} is not above 0", file=sys.stderr)
+        return 2
+    try:
+        resources = Resources(args.storage)
+        resources.create()
+    except (ValueError, KeyError):
+        print("--storage: it is not a connection string with an account name and key", file=sys.stderr)
+        return 2
+    except AzureError as error:
+        print(f"--storage: cannot be reached ({type(error).__name__}); is Azurite running?", file=sys.stderr)
+        return 1
+    store = Store(args.data)
+    try:
+        catalog = Catalog(store)
+        for name in ("db", *args.database):
+            catalog.create_database(name)
+        _serve_until_stopped(args, store, catalog, resources)
+    finally:
+        store.close()
+    return 0
+
+
+def _serve_until_stopped(args: argparse.Namespace, store: Store, catalog: Catalog, resources: Resources) -> None:
+    def policy_of(database: str, table: str) -> BatchingPolicy:
+        return policy.effective(catalog.databases.get(database.lower()), table)
+
+    ingestor = Ingestor(catalog, Blobs(resources.blobs, store.spool))
+    worker = Worker(resources, ingestor, Batches(policy_of, args.time_scale))
+    services = http.Services(catalog, ingestor, resources)
+    worker.start()
+    try:
+        asyncio.run(_serve(services, {Role.ENGINE: args.engine_port, Role.DM: args.dm_port}))
+    finally:
+        worker.stop()
+        ingestor.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to this process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(services: http.Services, ports: dict[Role, int]) -> None:
+    servers, sockets = [], []
+    for role, port in ports.items():
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+        config = uvicorn.Config(
+            http.app(services, role),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+        servers.append(_Server(config))
+        sockets.append(listener)
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop)
+    tasks = [asyncio.create_task(s.serve([listener])) for s, listener in zip(servers, sockets, strict=True)]
+    while not all(server.started for server in servers) and not any(task.done() for task in tasks):
+        await asyncio.sleep(0.01)
+    engine, dm = (f"http://{_HOST}:{listener.getsockname()[1]}" for listener in sockets)
+    print(json.dumps({"engine": engine, "dm": dm}), flush=True)
+    await asyncio.gather(*tasks)

@@ -1,0 +1,203 @@
+"""Data management: takes messages from the ingestion queue, seals batches, ingests them, reports, and only then
+deletes the messages. A kill at any point leaves them in the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.storage.queue import QueueMessage
+
+from localrunner.adx import reports
+from localrunner.adx.batching import Batches
+from localrunner.adx.errors import IngestionError
+from localrunner.adx.ingest import Ingestor, Outcome, Sealed
+from localrunner.adx.messages import Request, decode
+from localrunner.adx.resources import FAILED_QUEUE, READY_QUEUE, SUCCEEDED_QUEUE, Resources
+
+_LOG = logging.getLogger(__name__)
+
+# How long a message stays out of sight. Not renewed: one that comes back while it is held here is known by its id.
+_LEASE_S = 5
+_MESSAGES_MAX = 32
+_IDLE_S = 0.2
+_BUSY_S = 0.02
+_BUSY_FOR_S = 1.0
+_STORAGE_PAUSE_S = 0.5
+_ATTEMPTS = 3
+# No more messages are taken while this many blobs wait in sealed batches.
+_BACKLOG_MAX_BLOBS = 1000
+_DONE_MAX = 100_000
+
+
+class Worker:
+    """Two threads: one takes messages and seals, one ingests."""
+
+    def __init__(self, resources: Resources, ingestor: Ingestor, batches: Batches) -> None:
+        self._resources = resources
+        self._ready = resources.queue(READY_QUEUE)
+        self._failed = resources.queue(FAILED_QUEUE)
+        self._succeeded = resources.queue(SUCCEEDED_QUEUE)
+        self._ingestor = ingestor
+        self._batches = batches
+        self._sealed: queue.Queue[Sealed | None] = queue.Queue()
+        self._backlog_blobs = 0
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        # Message id -> the receipt that deletes it.
+        self._held: dict[str, str] = {}
+        # Ids of messages that were ingested and perhaps not deleted: never ingested again by this process.
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="delete")
+        self._threads = [
+            threading.Thread(target=self._poll, name="dm-poll"),
+            threading.Thread(target=self._ingest_all, name="dm-ingest"),
+        ]
+
+    def start(self) -> None:
+        """Messages are being taken."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """The batch in hand is finished, open ones are left to the queue, and no thread is left."""
+        self._stop.set()
+        self._sealed.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._pool.shutdown()
+
+    def _poll(self) -> None:
+        last_message_at = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                taken = self._take() if self._backlog_blobs < _BACKLOG_MAX_BLOBS else 0
+            except ResourceNotFoundError:
+                taken = self._recreate()
+            except (AzureError, HttpResponseError) as error:
+                _LOG.warning("queue_unavailable error=%s", type(error).__name__)
+                self._stop.wait(_STORAGE_PAUSE_S)
+                continue
+            for sealed in self._batches.due(_now()):
+                self._seal(sealed)
+            if taken:
+                last_message_at = time.monotonic()
+            if taken < _MESSAGES_MAX:
+                busy = time.monotonic() - last_message_at < _BUSY_FOR_S
+                self._stop.wait(_BUSY_S if busy else _IDLE_S)
+
+    def _recreate(self) -> int:
+        """The queues exist again: a storage emulator that keeps nothing was restarted."""
+        try:
+            self._resources.create()
+        except AzureError:
+            self._stop.wait(_STORAGE_PAUSE_S)
+        return 0
+
+    def _take(self) -> int:
+        pages = self._ready.receive_messages(
+            messages_per_page=_MESSAGES_MAX, max_messages=_MESSAGES_MAX, visibility_timeout=_LEASE_S
+        )
+        taken = 0
+        for message in pages:
+            taken += 1
+            self._accept(message)
+        return taken
+
+    def _accept(self, message: QueueMessage) -> None:
+        with self._lock:
+            known = message.id in self._held
+            done = message.id in self._done
+            self._held[message.id] = str(message.pop_receipt)
+        if done:
+            self._delete(message.id)
+        if known or done:
+            return
+        try:
+            request = decode(str(message.content), message.id)
+        except IngestionError as error:
+            _LOG.warning("message_refused id=%s code=%s", message.id, error.code)
+            self._delete(message.id)
+            return
+        try:
+            if request.fault:
+                raise request.fault
+            for sealed in self._batches.add(request, _now()):
+                self._seal(sealed)
+        except IngestionError as error:
+            self._pool.submit(self._refuse, request, error)
+
+    def _refuse(self, request: Request, error: IngestionError) -> None:
+        """A blob that comes into no batch: reported, and its message deleted."""
+        operation_id = self._ingestor.refuse(request, error)
+        report = reports.failure(request, error, operation_id)
+        if report is not None:
+            self._failed.send_message(report)
+        self._delete(request.message_id)
+
+    def _seal(self, sealed: Sealed) -> None:
+        with self._lock:
+            self._backlog_blobs += len(sealed.requests)
+        self._sealed.put(sealed)
+
+    def _ingest_all(self) -> None:
+        while (sealed := self._sealed.get()) is not None and not self._stop.is_set():
+            outcome = self._ingest(sealed)
+            if outcome is not None:
+                self._finish(sealed, outcome)
+            with self._lock:
+                self._backlog_blobs -= len(sealed.requests)
+
+    def _ingest(self, sealed: Sealed) -> Outcome | None:
+        """The outcome of the batch, or None where the double itself failed and the messages have to come again."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._ingestor.ingest(sealed)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other batches must go on
+                # The text of a database error may quote a record.
+                _LOG.error("batch_failed attempt=%d error=%s", attempt, type(error).__name__)
+                self._stop.wait(_STORAGE_PAUSE_S)
+        fault = IngestionError(
+            "General_InternalServerError", "The double failed; its log names the kind of error."
+        )
+        for request in sealed.requests:
+            self._pool.submit(self._refuse, request, fault)
+        return None
+
+    def _finish(self, sealed: Sealed, outcome: Outcome) -> None:
+        """Reports first, then the messages go: a kill between them repeats a report, and loses none."""
+        for index, request in enumerate(sealed.requests):
+            error = outcome.failures.get(index)
+            if error is not None:
+                target, report = self._failed, reports.failure(request, error, outcome.operation_id)
+            else:
+                target, report = self._succeeded, reports.success(request, outcome.operation_id)
+            if report is not None:
+                try:
+                    target.send_message(report)
+                except AzureError as azure_error:
+                    _LOG.error("report_lost batch=%d error=%s", outcome.number, type(azure_error).__name__)
+        list(self._pool.map(self._delete, [request.message_id for request in sealed.requests]))
+
+    def _delete(self, message_id: str) -> None:
+        with self._lock:
+            receipt = self._held.pop(message_id)
+            self._done[message_id] = None
+            while len(self._done) > _DONE_MAX:
+                self._done.popitem(last=False)
+        try:
+            self._ready.delete_message(message_id, receipt)
+        except AzureError:
+            # Its lease ran out and it was, or will be, given out again; then it is deleted by its new receipt.
+            _LOG.debug("message_not_deleted id=%s", message_id)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,125 @@
+"""Ingestion mappings: JSON text to one source for each column.
+
+Source: dataexplorer-docs, kusto/management/mappings.md, json-mapping.md, csv-mapping.md, kusto/query/jsonpath.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from localrunner.adx.columns import Column
+from localrunner.adx.errors import IngestionError
+
+KINDS = frozenset({"csv", "json"})
+
+Path = tuple[str | int, ...]
+
+_STEP = re.compile(r"\.?\[\s*'((?:[^'\\]|\\.)*)'\s*\]|\.?\[\s*\"((?:[^\"\\]|\\.)*)\"\s*\]|\[(\d+)\]|\.([^.\[\]]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a column's value comes from: a path in the record, a field by number, or a constant.
+
+    The empty path is the whole record. At most one of the three is set; none gives null.
+    """
+
+    column: str
+    path: Path | None = None
+    ordinal: int | None = None
+    constant: str | None = None
+
+
+def parse(kind: str, text: str) -> tuple[Source, ...]:
+    """The sources that the mapping names, in its order.
+
+    Raises:
+        IngestionError: BadRequest_InvalidMapping.
+    """
+    try:
+        elements = json.loads(text)
+    except ValueError as error:
+        raise _invalid(f"it is not JSON: {error}") from None
+    if not isinstance(elements, list) or not elements:
+        raise _invalid("it is not a JSON list with at least one element")
+    sources = tuple(_source(kind, element) for element in elements)
+    if len({source.column for source in sources}) != len(sources):
+        raise _invalid("a column occurs twice")
+    return sources
+
+
+def identity(kind: str, columns: tuple[Column, ...]) -> tuple[Source, ...]:
+    """Every column from the field of its own name, or in CSV from the field in its place."""
+    if kind == "csv":
+        return tuple(Source(column.name, ordinal=index) for index, column in enumerate(columns))
+    return tuple(Source(column.name, path=(column.name,)) for column in columns)
+
+
+def _source(kind: str, element: Any) -> Source:
+    if not isinstance(element, dict):
+        raise _invalid("an element is not a JSON object")
+    # Properties may be given by any case, and older mappings have them beside the column's name.
+    flat = {str(name).lower(): value for name, value in element.items()}
+    nested = flat.get("properties")
+    if isinstance(nested, dict):
+        flat |= {str(name).lower(): value for name, value in nested.items()}
+    column = flat.get("column") or flat.get("name")
+    if not isinstance(column, str):
+        raise _invalid("an element has no 'Column'")
+    transform = flat.get("transform")
+    if transform not in (None, "", "None"):
+        raise _invalid(f"transformation '{transform}' of column '{column}' is not known to this double yet")
+    constant = flat.get("constvalue")
+    if constant is not None:
+        return Source(column, constant=str(constant))
+    if kind == "csv":
+        return Source(column, ordinal=_ordinal(column, flat.get("ordinal")))
+    path = flat.get("path")
+    if not isinstance(path, str) or not path:
+        raise _invalid(f"column '{column}' has neither 'Path' nor 'ConstValue'")
+    if not path.startswith("$"):
+        return Source(column, constant=path)
+    return Source(column, path=parse_path(path))
+
+
+def _ordinal(column: str, value: Any) -> int:
+    try:
+        ordinal = int(value)
+    except (TypeError, ValueError):
+        raise _invalid(f"column '{column}' has neither a numeric 'Ordinal' nor a 'ConstValue'") from None
+    if ordinal < 0:
+        raise _invalid(f"column '{column}' has the negative ordinal {ordinal}")
+    return ordinal
+
+
+def parse_path(text: str) -> Path:
+    """The steps of a JSON path: names, and numbers for places in an array.
+
+    Raises:
+        IngestionError: it has a wildcard, a slice or anything else that Kusto's subset lacks.
+    """
+    steps: list[str | int] = []
+    at = 1
+    while at < len(text):
+        found = _STEP.match(text, at)
+        if not found:
+            raise _invalid(f"path '{text}' cannot be read from '{text[at:]}' on")
+        single, double, index, bare = found.groups()
+        if index is not None:
+            steps.append(int(index))
+        elif bare is not None:
+            if bare == "*":
+                raise _invalid(f"path '{text}' has a wildcard")
+            steps.append(bare)
+        else:
+            quoted = single if single is not None else double
+            steps.append(re.sub(r"\\(.)", r"\1", quoted))
+        at = found.end()
+    return tuple(steps)
+
+
+def _invalid(why: str) -> IngestionError:
+    return IngestionError("BadRequest_InvalidMapping", f"The ingestion mapping cannot be used: {why}.")

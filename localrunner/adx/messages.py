@@ -1,0 +1,226 @@
+"""What clients put into the ingestion queue, read with either spelling of its names.
+
+Source: azure-kusto-ingest 6.0.4, ingestion_blob_info.py (PascalCase); the Java client writes camelCase, and report
+levels as words (docs/adx-double.md, "Clients").
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from localrunner.adx.errors import IngestionError
+
+_LEVELS = {"failuresonly": 0, "none": 1, "donotreport": 1, "failuresandsuccesses": 2}
+_METHODS = {"queue": 0, "table": 1, "queueandtable": 2}
+_KNOWN_PROPERTIES = frozenset(
+    {
+        "authorizationcontext",
+        "creationtime",
+        "format",
+        "ignorefirstrecord",
+        "ingestifnotexists",
+        "ingestionmapping",
+        "ingestionmappingkind",
+        "ingestionmappingreference",
+        "ingestionmappingtype",
+        "tags",
+        "validationpolicy",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One blob to ingest, as the client asked for it. `raw_bytes` is 0 where the client did not say."""
+
+    source_id: str
+    blob_url: str
+    raw_bytes: int
+    database: str
+    table: str
+    format: str
+    mapping_reference: str
+    mapping_kind: str
+    inline_mapping: str
+    tags: tuple[str, ...]
+    ingest_if_not_exists: tuple[str, ...]
+    creation_time: datetime | None
+    ignore_first_record: bool
+    flush_immediately: bool
+    retain_blob: bool
+    report_level: int
+    report_method: int
+    message_id: str
+    fault: IngestionError | None
+
+    @property
+    def path(self) -> str:
+        """The blob's address without anything secret: what two messages of one blob have in common."""
+        return without_secrets(self.blob_url)
+
+    @property
+    def batch_key(self) -> tuple[object, ...]:
+        """What blobs must share to be in one batch: target and every property that shapes rows or extent."""
+        shape = (self.format, self.mapping_reference, self.mapping_kind, self.inline_mapping)
+        extent = (self.tags, self.ingest_if_not_exists, self.creation_time, self.ignore_first_record)
+        return (self.database.lower(), self.table, *shape, *extent)
+
+
+def without_secrets(url: str) -> str:
+    """`url` without its SAS, account key or identity."""
+    return url.partition("?")[0].partition(";")[0]
+
+
+def decode(text: str, message_id: str) -> Request:
+    """The request in a queue message's text.
+
+    A fault of a property that the message can be reported under is kept in `fault`.
+
+    Raises:
+        IngestionError: BadRequest_CorruptedMessage; nothing in it can be used.
+    """
+    try:
+        body = json.loads(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError, RecursionError):
+        raise IngestionError("BadRequest_CorruptedMessage", "The message is not JSON in base64.") from None
+    if not isinstance(body, dict):
+        raise IngestionError("BadRequest_CorruptedMessage", "The message is not a JSON object.")
+    fields = {str(name).lower(): value for name, value in body.items()}
+    extra = fields.get("additionalproperties") or {}
+    if not isinstance(extra, dict):
+        raise IngestionError("BadRequest_CorruptedMessage", "AdditionalProperties is not a JSON object.")
+    properties = {str(name).lower(): value for name, value in extra.items()}
+    reader = _Properties(fields, properties)
+    request = Request(
+        source_id=reader.text("id"),
+        blob_url=reader.text("blobpath"),
+        raw_bytes=reader.number("rawdatasize"),
+        database=reader.text("databasename"),
+        table=reader.text("tablename"),
+        format=reader.property("format").lower(),
+        mapping_reference=reader.property("ingestionmappingreference"),
+        mapping_kind=(reader.property("ingestionmappingtype") or reader.property("ingestionmappingkind")).lower(),
+        inline_mapping=reader.property("ingestionmapping"),
+        tags=reader.strings("tags"),
+        ingest_if_not_exists=reader.strings("ingestifnotexists"),
+        creation_time=reader.time("creationtime"),
+        ignore_first_record=reader.flag(properties.get("ignorefirstrecord"), "ignoreFirstRecord"),
+        flush_immediately=reader.flag(fields.get("flushimmediately"), "FlushImmediately"),
+        retain_blob=reader.flag(fields.get("retainblobonsuccess", True), "RetainBlobOnSuccess"),
+        report_level=reader.choice("reportlevel", _LEVELS, 0),
+        report_method=reader.choice("reportmethod", _METHODS, 0),
+        message_id=message_id,
+        fault=None,
+    )
+    unknown = sorted(set(properties) - _KNOWN_PROPERTIES)
+    if unknown:
+        reader.faulty(
+            "BadRequest_IngestionPropertyNotSupportedInThisContext",
+            f"Ingestion property '{unknown[0]}' is not known to this double.",
+        )
+    return _checked(request, reader)
+
+
+def _checked(request: Request, reader: _Properties) -> Request:
+    if not request.blob_url:
+        reader.faulty("BadRequest_EmptyBlobUri", "The message names no blob.")
+    elif urlsplit(request.path).scheme not in ("http", "https"):
+        reader.faulty("BadRequest_InvalidBlobUri", "The blob's address is not a URL of http or https.")
+    if not request.database:
+        reader.faulty("BadRequest_EmptyDatabaseName", "The message names no database.")
+    if not request.table:
+        reader.faulty("BadRequest_InvalidOrEmptyTableName", "The message names no table.")
+    if request.inline_mapping and request.mapping_reference:
+        reader.faulty(
+            "BadRequest_DuplicateMapping", "Both ingestionMapping and ingestionMappingReference are given."
+        )
+    if request.report_method != 0:
+        reader.faulty("BadRequest_NotSupported", "Reporting to a table is not known to this double yet.")
+    if not request.retain_blob:
+        reader.faulty("BadRequest_NotSupported", "RetainBlobOnSuccess=false is not known to this double yet.")
+    return replace(request, fault=reader.fault)
+
+
+class _Properties:
+    """Reads one property at a time and remembers the first fault."""
+
+    def __init__(self, fields: dict[str, Any], properties: dict[str, Any]) -> None:
+        self._fields = fields
+        self._properties = properties
+        self.fault: IngestionError | None = None
+
+    def faulty(self, code: str, details: str) -> None:
+        self.fault = self.fault or IngestionError(code, details)
+
+    def malformed(self, name: str) -> None:
+        self.faulty("BadRequest_MalformedIngestionProperty", f"Ingestion property '{name}' is malformed.")
+
+    def text(self, name: str) -> str:
+        value = self._fields.get(name)
+        if value is not None and not isinstance(value, str):
+            self.malformed(name)
+        return value if isinstance(value, str) else ""
+
+    def number(self, name: str) -> int:
+        value = self._fields.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            self.malformed(name)
+            return 0
+        return value or 0
+
+    def property(self, name: str) -> str:
+        value = self._properties.get(name)
+        if value is not None and not isinstance(value, str):
+            self.malformed(name)
+        return value if isinstance(value, str) else ""
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """A JSON list of strings inside a string."""
+        text = self.property(name)
+        try:
+            values = json.loads(text) if text else []
+        except ValueError:
+            values = None
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            self.malformed(name)
+            return ()
+        return tuple(values)
+
+    def time(self, name: str) -> datetime | None:
+        text = self.property(name)
+        try:
+            value = datetime.fromisoformat(text) if text else None
+        except ValueError:
+            self.malformed(name)
+            return None
+        return value.astimezone(UTC).replace(tzinfo=None) if value and value.tzinfo else value
+
+    def flag(self, value: Any, name: str) -> bool:
+        if value is None:
+            return False
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if not isinstance(value, bool):
+            self.malformed(name)
+            return False
+        return value
+
+    def choice(self, name: str, words: dict[str, int], default: int) -> int:
+        value = self._fields.get(name, default)
+        if isinstance(value, str):
+            value = words.get(value.lower(), -1)
+        if value not in words.values() or isinstance(value, bool):
+            self.malformed(name)
+            return default
+        return int(value)
+
+
+def blob_name(url: str) -> str:
+    """The last part of the blob's path, by which its compression is known."""
+    return unquote(urlsplit(without_secrets(url)).path.rpartition("/")[2])

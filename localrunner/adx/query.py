@@ -1,0 +1,306 @@
+"""KQL to rows: the one file that knows duckdb-kql.
+
+duckdb-kql translates KQL's own tree (its `ir`) to SQL and refuses what it cannot. Before that happens here:
+tables become the views of this double, every name is checked with its case, and `ingestion_time()`, which
+duckdb-kql does not know, becomes a hidden column that travels with the rows until its last use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import duckdb
+from duckdb_kql import ir
+from duckdb_kql.errors import KqlError, KqlSyntaxError, KqlUnsupportedError
+from duckdb_kql.lower import lower
+from duckdb_kql.params import bind
+from duckdb_kql.schema import output_columns
+from duckdb_kql.translate import CLOCK_SLOT, clock, to_sql
+from duckdb_kql.types import kusto_type
+
+from localrunner.adx import properties as request_properties
+from localrunner.adx.catalog import INGESTION_TIME, Catalog, Database
+from localrunner.adx.columns import DUCKDB_TYPES, Column, quoted
+from localrunner.adx.errors import KustoError, semantic_error, syntax_error
+from localrunner.adx.frames import Result
+
+# Operators that hand every row on, so that a hidden column can pass through them.
+_ROW_BY_ROW = (
+    ir.Where,
+    ir.Extend,
+    ir.Take,
+    ir.Sort,
+    ir.Top,
+    ir.ProjectAway,
+    ir.ProjectRename,
+    ir.Project,
+    ir.Parse,
+    ir.MvExpand,
+)
+
+
+def run(
+    catalog: Catalog,
+    database: str,
+    text: str,
+    properties: Mapping[str, Any],
+    piped: tuple[str, Result] | None = None,
+) -> Result:
+    """The rows of the query `text`; `piped` is a result that the query may read under a name.
+
+    Raises:
+        KustoError: the query, a name in it or a request property is not what this double can answer for certain.
+    """
+    options = properties.get("Options") or {}
+    parameters = properties.get("Parameters") or {}
+    if not isinstance(options, dict) or not isinstance(parameters, dict):
+        raise KustoError("The request properties 'Options' and 'Parameters' are JSON objects")
+    request_properties.check(options)
+    with catalog.store.reading() as cursor:
+        # One transaction, so that the schema that was checked is the schema that is read.
+        cursor.execute("BEGIN")
+        scope = _Scope(catalog, catalog.database(database))
+        if piped is not None:
+            _create_piped(cursor, piped[1])
+            scope.views[piped[0]] = ("piped", "piped")
+            scope.schema["piped"] = [column.name for column in piped[1].columns]
+        sql, bound = _translate(scope, text, parameters, request_properties.now(options))
+        # DuckDB has no deadline of its own; another thread stops it.
+        timer = threading.Timer(request_properties.timeout_s(options), cursor.interrupt)
+        timer.start()
+        try:
+            return _execute(cursor, sql, bound)
+        finally:
+            timer.cancel()
+
+
+def _translate(
+    scope: _Scope, text: str, parameters: dict[str, Any], now: datetime | None
+) -> tuple[str, dict[str, Any]]:
+    try:
+        with clock(now) as active:
+            resolved = scope.resolve(lower(text, {}, {}, scope.database.name, None), frozenset())
+            translated = to_sql(resolved, scope.schema)
+            kinds = {declared.name: declared.type for declared in resolved.parameters}
+            values = {
+                name: request_properties.parameter(value, kinds.get(name, "string"))
+                for name, value in parameters.items()
+            }
+            bound, unbound = bind(resolved.parameters, values)
+            if unbound:
+                raise semantic_error(f"query parameter '{unbound[0]}' has no value")
+            bound = {slot: value for slot, value in bound.items() if slot in translated.slots}
+            if active.used:
+                bound[CLOCK_SLOT] = active.moment
+    except KqlSyntaxError as error:
+        raise syntax_error(str(error)) from None
+    except KqlUnsupportedError as error:
+        raise semantic_error(f"this double does not support {error.construct}: {error}") from None
+    except KqlError as error:
+        raise semantic_error(str(error)) from None
+    except RecursionError:
+        raise syntax_error("the query is nested too deeply") from None
+    return str(translated), bound
+
+
+def _create_piped(cursor: duckdb.DuckDBPyConnection, table: Result) -> None:
+    columns = ", ".join(f"{quoted(c.name)} {DUCKDB_TYPES[c.type]}" for c in table.columns)
+    cursor.execute(f"CREATE OR REPLACE TEMP TABLE piped ({columns})")
+    for row in table.rows:
+        cursor.execute(f"INSERT INTO piped VALUES ({', '.join('?' * len(row))})", list(row))  # noqa: S608 - placeholders only
+
+
+def _execute(cursor: duckdb.DuckDBPyConnection, sql: str, bound: dict[str, Any]) -> Result:
+    try:
+        described = cursor.execute(f"DESCRIBE {sql}", bound or None).fetchall()
+        columns = tuple(Column(row[0], kusto_type(row[1])) for row in described)
+        # Lists and structs (make_list, pack) are dynamic to Kusto, and must come out as JSON text.
+        select = ", ".join(
+            f"to_json({quoted(row[0])})::VARCHAR AS {quoted(row[0])}"
+            if column.type == "dynamic" and row[1] != "JSON"
+            else quoted(row[0])
+            for row, column in zip(described, columns, strict=True)
+        )
+        rows = cursor.execute(f"SELECT {select} FROM ({sql})", bound or None).fetchall()  # noqa: S608 - quoted names
+    except duckdb.BinderException as error:
+        raise semantic_error(str(error).split("\n")[0]) from None
+    except duckdb.InterruptException:
+        raise KustoError(
+            "Request timed out: the query took longer than its servertimeout.",
+            code="Timeout",
+            kind="Kusto.Data.Exceptions.KustoServiceTimeoutException",
+            status=504,
+            permanent=False,
+        ) from None
+    except duckdb.Error as error:
+        # The text may quote a value; its kind and first words say what went wrong.
+        raise KustoError(f"The query failed: {type(error).__name__}: {str(error)[:120]}") from None
+    return Result(columns, rows)
+
+
+class _Scope:
+    """The names that a query may use: the tables of its database, and tabular lets."""
+
+    def __init__(self, catalog: Catalog, database: Database) -> None:
+        self.catalog = catalog
+        self.database = database
+        self.schema: dict[str, list[str]] = {}
+        self.views: dict[str, tuple[str, str]] = {}
+
+    def _view(self, source: ir.TableRef, *, with_time: bool) -> ir.TableRef:
+        if source.cluster is not None:
+            raise semantic_error("cluster() is not known to this double")
+        if source.database is None and source.name in self.views:
+            return ir.TableRef(self.views[source.name][0])
+        owner = self.database if source.database is None else self.catalog.database(source.database)
+        table = owner.tables.get(source.name)
+        if table is None:
+            raise semantic_error(
+                f"SEM0100: 'table' operator: Failed to resolve table expression named '{source.name}'"
+            )
+        columns = [column.name for column in table.columns]
+        self.schema[f"v{table.id}"] = columns
+        self.schema[f"i{table.id}"] = [*columns, INGESTION_TIME]
+        return ir.TableRef(f"i{table.id}" if with_time else f"v{table.id}")
+
+    def resolve(self, query: ir.Query, outer: frozenset[str]) -> ir.Query:
+        """`query` over this double's views, every name in it known with its case."""
+        bound = set(outer)
+        lets: list[tuple[str, Any]] = []
+        for name, value in query.lets:
+            if isinstance(value, ir.Query):
+                lets.append((name, self.resolve(value, frozenset(bound))))
+                bound.add(name)
+            else:
+                lets.append((name, self._nested(value, frozenset(bound))))
+        scope = frozenset(bound)
+        uses = [index for index, operator in enumerate(query.operators) if _uses_time(operator)]
+        is_table = isinstance(query.source, ir.TableRef) and not (
+            query.source.database is None and query.source.name in scope
+        )
+        if uses and not is_table:
+            raise semantic_error("ingestion_time() is known to this double directly on a table only")
+        source: Any = query.source
+        if isinstance(source, ir.TableRef):
+            source = self._view(source, with_time=bool(uses)) if is_table else source
+        elif isinstance(source, (ir.GraphSource, ir.WildcardTableRef, ir.CommandSource)):
+            raise semantic_error(f"{type(source).__name__} is not known to this double")
+        else:
+            if _uses_time(source):
+                raise semantic_error("ingestion_time() is known to this double directly on a table only")
+            source = self._nested(source, scope)
+        operators = [self._nested(operator, scope) for operator in query.operators]
+        if uses:
+            operators = _carry_time(operators, uses[-1])
+        resolved = ir.Query(source, operators, lets, query.parameters)
+        self._check(resolved)
+        return resolved
+
+    def _nested(self, node: Any, scope: frozenset[str]) -> Any:
+        return _rebuilt(node, lambda inner: self.resolve(inner, scope) if isinstance(inner, ir.Query) else None)
+
+    def _check(self, query: ir.Query) -> None:
+        """Every column that an operator names is among its input columns, in that case.
+
+        DuckDB finds `Name` where `name` was meant; Kusto does not.
+        """
+        for index, operator in enumerate(query.operators):
+            before = ir.Query(query.source, list(query.operators[:index]), query.lets, query.parameters)
+            known = set(self._columns(before))
+            wanted = {node.name for node in _walk(operator) if isinstance(node, ir.ColumnRef)}
+            if isinstance(operator, (ir.Join, ir.Lookup)):
+                wanted |= {key.left for key in operator.keys}
+                right = ir.Query(
+                    operator.right.source,
+                    operator.right.operators,
+                    [*query.lets, *operator.right.lets],
+                    operator.right.parameters,
+                )
+                _require({key.right for key in operator.keys}, set(self._columns(right)), operator)
+            elif isinstance(operator, ir.Union) and operator.with_source is not None:
+                raise semantic_error("union withsource= is not known to this double")
+            elif isinstance(operator, ir.ProjectAway):
+                wanted |= {name for name in operator.columns if "*" not in name}
+            elif isinstance(operator, ir.ProjectRename):
+                wanted |= {old for old, _ in operator.renames}
+            elif isinstance(operator, ir.MvExpand):
+                wanted |= {target.column for target in operator.targets}
+            _require(wanted, known, operator)
+
+    def _columns(self, query: ir.Query) -> list[str]:
+        return output_columns(query, self.schema)
+
+
+def _require(wanted: set[str], known: set[str], operator: ir.Operator) -> None:
+    missing = sorted(wanted - known)
+    if missing:
+        name = type(operator).__name__.lower()
+        raise semantic_error(
+            f"SEM0100: '{name}' operator: Failed to resolve column or scalar expression named '{missing[0]}'"
+        )
+
+
+def _carry_time(operators: list[Any], last: int) -> list[Any]:
+    """The operators with `ingestion_time()` read from the hidden column, which is gone after its last use."""
+    column = ir.ColumnRef(INGESTION_TIME)
+    carried: list[Any] = []
+    for index, operator in enumerate(operators[: last + 1]):
+        changed = _rebuilt(operator, lambda node: column if _is_time(node) else None)
+        for named in _walk(operator):
+            if isinstance(named, ir.NamedExpr) and named.name is None and _uses_time(named):
+                raise semantic_error("give the expression with ingestion_time() a name")
+        if index < last:
+            if not isinstance(operator, _ROW_BY_ROW):
+                name = type(operator).__name__.lower()
+                raise semantic_error(f"ingestion_time() after '{name}' is not known to this double")
+            if isinstance(operator, ir.Project):
+                hidden = ir.NamedExpr(column, INGESTION_TIME)
+                changed = dataclasses.replace(changed, expressions=(*changed.expressions, hidden))
+        carried.append(changed)
+    if isinstance(operators[last], ir.Summarize) and any(
+        isinstance(n, ir.Wildcard) for n in _walk(operators[last])
+    ):
+        raise semantic_error("ingestion_time() together with '*' in summarize is not known to this double")
+    if isinstance(operators[last], _ROW_BY_ROW) and not isinstance(operators[last], ir.Project):
+        carried.append(ir.ProjectAway((INGESTION_TIME,)))
+    return carried + operators[last + 1 :]
+
+
+def _is_time(node: Any) -> bool:
+    return isinstance(node, ir.FunctionCall) and node.name == "ingestion_time"
+
+
+def _uses_time(node: Any) -> bool:
+    return any(_is_time(inner) for inner in _walk(node))
+
+
+def _walk(node: Any) -> Iterator[Any]:
+    """`node` and everything inside it, but for nested queries, which have columns of their own."""
+    if isinstance(node, ir.Query):
+        return
+    if isinstance(node, (tuple, list)):
+        for item in node:
+            yield from _walk(item)
+    elif dataclasses.is_dataclass(node):
+        yield node
+        for part in dataclasses.fields(node):
+            yield from _walk(getattr(node, part.name))
+
+
+def _rebuilt(node: Any, change: Callable[[Any], Any]) -> Any:
+    """A copy of `node` in which each inner node is `change(node)`, or itself where that is None."""
+    if isinstance(node, (tuple, list)):
+        return type(node)(_rebuilt(item, change) for item in node)
+    if not dataclasses.is_dataclass(node) or isinstance(node, type):
+        return node
+    changed = change(node)
+    if changed is not None:
+        return changed
+    parts = {part.name: _rebuilt(getattr(node, part.name), change) for part in dataclasses.fields(node)}
+    if all(parts[name] is getattr(node, name) for name in parts):
+        return node
+    return dataclasses.replace(node, **parts)

@@ -1,0 +1,88 @@
+"""The queues, the container and the table that clients of queued ingestion use, in the storage account given."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from datetime import UTC, datetime, timedelta
+
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.core.exceptions import ResourceExistsError
+from azure.data.tables import TableSasPermissions, TableServiceClient, generate_table_sas
+from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
+from azure.storage.queue import QueueClient, QueueSasPermissions, QueueServiceClient, generate_queue_sas
+
+READY_QUEUE = "adx-ready"
+FAILED_QUEUE = "adx-failed"
+SUCCEEDED_QUEUE = "adx-succeeded"
+CONTAINER = "adx-temp"
+STATUS_TABLE = "adxstatus"
+
+_SAS_LIFE = timedelta(hours=24)
+_RETRIES = 2
+
+
+class Resources:
+    """Clients for one storage account, with its key."""
+
+    def __init__(self, connection_string: str) -> None:
+        self.blobs = BlobServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
+        self._queues = QueueServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
+        self._tables = TableServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
+        parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+        self._account, self._key = parts["AccountName"], parts["AccountKey"]
+        self.identity_token = secrets.token_urlsafe(32)
+
+    def create(self) -> None:
+        """Everything exists. Raises: AzureError if storage cannot be reached."""
+        for name in (READY_QUEUE, FAILED_QUEUE, SUCCEEDED_QUEUE):
+            with contextlib.suppress(ResourceExistsError):
+                self._queues.create_queue(name)
+        with contextlib.suppress(ResourceExistsError):
+            self.blobs.create_container(CONTAINER)
+        self._tables.create_table_if_not_exists(STATUS_TABLE)
+
+    def queue(self, name: str) -> QueueClient:
+        """A client of one queue, whose messages are passed on as the text they are."""
+        return self._queues.get_queue_client(name)
+
+    def listed(self) -> list[tuple[str, str]]:
+        """Type and address of each resource, as `.get ingestion resources` gives them.
+
+        Source: azure-kusto-ingest 6.0.4 asks again before every ingestion while any of ready queue, failed queue,
+        container and status table is missing. Clients may add to the ready queue and take from the other two; the
+        container's SAS cannot delete.
+        """
+        expiry = datetime.now(UTC) + _SAS_LIFE
+        container = generate_container_sas(
+            self._account,
+            CONTAINER,
+            account_key=self._key,
+            permission=ContainerSasPermissions(read=True, write=True, list=True),
+            expiry=expiry,
+        )
+        table = generate_table_sas(
+            AzureNamedKeyCredential(self._account, self._key),
+            STATUS_TABLE,
+            permission=TableSasPermissions(read=True, add=True, update=True),
+            expiry=expiry,
+        )
+        ready = QueueSasPermissions(add=True)
+        taken = QueueSasPermissions(read=True, process=True)
+        blobs, queues, tables = (str(c.url).rstrip("/") for c in (self.blobs, self._queues, self._tables))
+        return [
+            (
+                "SecuredReadyForAggregationQueue",
+                f"{queues}/{READY_QUEUE}?{self._queue_sas(READY_QUEUE, ready, expiry)}",
+            ),
+            ("FailedIngestionsQueue", f"{queues}/{FAILED_QUEUE}?{self._queue_sas(FAILED_QUEUE, taken, expiry)}"),
+            (
+                "SuccessfulIngestionsQueue",
+                f"{queues}/{SUCCEEDED_QUEUE}?{self._queue_sas(SUCCEEDED_QUEUE, taken, expiry)}",
+            ),
+            ("TempStorage", f"{blobs}/{CONTAINER}?{container}"),
+            ("IngestionsStatusTable", f"{tables}/{STATUS_TABLE}?{table}"),
+        ]
+
+    def _queue_sas(self, name: str, permission: QueueSasPermissions, expiry: datetime) -> str:
+        return generate_queue_sas(self._account, name, account_key=self._key, permission=permission, expiry=expiry)
