@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from confluent_kafka import KafkaException
-from msgspec import Raw
 
-from localrunner.host import payload, wire
+from localrunner.host import wire
 from localrunner.host.dispatcher import Dispatcher
 from localrunner.host.hostjson import KafkaOptions
 from localrunner.host.logs import KAFKA, HostLog
@@ -86,15 +85,8 @@ class BatchExecutor:
                 self._log.error(KAFKA, f"Error in executor reader: {type(fault).__name__}: {fault}")
 
     def _run(self, batch: Batch) -> None:
-        positions = batch.offsets_to_store()
-        count = len(batch.messages)
-        name, key_type = self._trigger.parameter, self._trigger.key_type
-        input_data = wire.encode_payload(
-            payload.input_data(batch.messages, name, self._trigger.data_type, key_type)
-        )
-        metadata = wire.encode_payload(payload.trigger_metadata(batch.messages, key_type))
-        batch.messages.clear()
-        fault = self._execute(input_data, metadata)
+        positions, count = batch.positions, batch.count
+        fault = self._execute(batch)
         if self._cancelled.is_set():
             return  # a stop without drain stores nothing, so that even a good batch comes again
         if fault is None or self._options.commit_on_failure:
@@ -115,13 +107,13 @@ class BatchExecutor:
                 f"Function execution failed with {count} items in {self._shown(positions)}. Batch will be "
                 "retried in-place",
             )
-            fault = self._execute(input_data, metadata)
+            fault = self._execute(batch)
             if fault is None:
                 self._done(positions)
                 return
 
-    def _execute(self, input_data: Raw, metadata: Raw) -> wire.Fault | None:
-        return self._dispatcher.execute(self._function, input_data, metadata, self._cancelled)
+    def _execute(self, batch: Batch) -> wire.Fault | None:
+        return self._dispatcher.execute(self._function, batch.input_data, batch.trigger_metadata, self._cancelled)
 
     def _exceeded(self, positions: Positions) -> bool:
         """Counts a failure of the batch; whether `maxRetries` is used up.
@@ -167,11 +159,11 @@ def wait_for_room(
         if executor.offer(batch):
             return True
         if not said:
-            first = batch.messages[0]
+            partition, offset = batch.first
             log.info(
                 KAFKA,
-                f"Channel {topic} / {first.partition()} / {first.offset()} is full, waiting for the function "
-                "execution to catch up",
+                f"Channel {topic} / {partition} / {offset} is full, waiting for the function execution to "
+                "catch up",
             )
             said = True
         time.sleep(interval_s)

@@ -18,7 +18,6 @@ from localrunner.host.dispatcher import Dispatcher
 from localrunner.host.executor import BatchExecutor, wait_for_room
 from localrunner.host.hostjson import KafkaOptions
 from localrunner.host.logs import KAFKA, HostLog
-from localrunner.host.payload import Batch
 from localrunner.host.triggers import HostedFunction, KafkaTrigger
 
 SUBSCRIBER_STOP_S: Final = 10.0
@@ -177,7 +176,7 @@ class KafkaListener:
         if batch:
             wait_for_room(
                 self._executor,
-                Batch(batch),
+                payload.batch_of(batch, self._trigger),
                 self._options.channel_full_retry_interval_in_ms / 1000,
                 self._stopping,
                 self._log,

@@ -14,7 +14,15 @@ from typing import Any, Final
 
 import msgspec
 
-from localrunner.host.wire import CollectionBytes, CollectionSint64, CollectionString, Json, Payload
+from localrunner.host.triggers import KafkaTrigger
+from localrunner.host.wire import (
+    CollectionBytes,
+    CollectionSint64,
+    CollectionString,
+    Json,
+    Payload,
+    encode_payload,
+)
 
 _FRACTIONS: Final = [f".{ms:03d}".rstrip("0").rstrip(".") for ms in range(1000)]
 _INT_BYTES: Final = {"int": 4, "long": 8}
@@ -25,24 +33,41 @@ Messages = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records in the order in which they were consumed."""
+    """Records in the order in which they were consumed, ready to be sent.
 
-    messages: list[Any]
+    `positions` holds `(partition, next offset)` of each partition's last record *in the list*, the list's last
+    one first; `first` is where the list begins.
+    """
 
-    def offsets_to_store(self) -> list[tuple[int, int]]:
-        """`(partition, next offset)` of each partition's last record *in the list*, the list's last one first.
+    count: int
+    first: tuple[int, int]
+    positions: list[tuple[int, int]]
+    input_data: msgspec.Raw
+    trigger_metadata: msgspec.Raw
 
-        Source: MultipleItemFunctionExecutor.cs walks the list from its end. After a rebalance the list can run
-        backwards, and then so does the stored offset.
-        """
-        partitions = [message.partition() for message in self.messages]
-        last = dict(zip(partitions, [message.offset() for message in self.messages], strict=True))
-        order: dict[int, None] = {}
-        for partition in reversed(partitions):
-            order[partition] = None
-            if len(order) == len(last):
-                break
-        return [(partition, last[partition] + 1) for partition in order]
+
+def batch_of(messages: Messages, trigger: KafkaTrigger) -> Batch:
+    """The payload and the offsets of consumed records; at least one."""
+    return Batch(
+        count=len(messages),
+        first=(messages[0].partition(), messages[0].offset()),
+        positions=_positions(messages),
+        input_data=encode_payload(input_data(messages, trigger.parameter, trigger.data_type, trigger.key_type)),
+        trigger_metadata=encode_payload(trigger_metadata(messages, trigger.key_type)),
+    )
+
+
+def _positions(messages: Messages) -> list[tuple[int, int]]:
+    """Source: MultipleItemFunctionExecutor.cs walks the list from its end. After a rebalance the list can run
+    backwards, and then so does the stored offset."""
+    partitions = [message.partition() for message in messages]
+    last = dict(zip(partitions, [message.offset() for message in messages], strict=True))
+    order: dict[int, None] = {}
+    for partition in reversed(partitions):
+        order[partition] = None
+        if len(order) == len(last):
+            break
+    return [(partition, last[partition] + 1) for partition in order]
 
 
 def input_data(messages: Messages, parameter: str, data_type: str, key_type: str) -> Payload:
