@@ -82,7 +82,7 @@ def adx_part(plan: Plan, directory: Path, stopping: threading.Event) -> Part:
     return Part("adx", log, lambda: spawn("adx", command, log, cwd=ROOT), wait_ready, _own_pid, ADX_STOP_S)
 
 
-def host_part(plan: Plan, directory: Path, number: int, stopping: threading.Event) -> Part:
+def host_part(plan: Plan, directory: Path, stopping: threading.Event, number: int) -> Part:
     """One Functions host with the app, as one instance of a plan."""
     name, log = f"host-{number}", directory / "logs" / f"host-{number}.log"
     status_file = directory / "run" / f"{name}.json"

@@ -41,6 +41,7 @@ LOG_FLAGS = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpl
 
 # One node: nothing can be replicated. Internal topics get one partition each, since every partition costs
 # files and start-up time. A rebalance begins at once instead of waiting for more members.
+# A killed broker is let in again only when its former session has run out: after 4 s instead of 9 s.
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -61,6 +62,8 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=1000
 """
 
 

@@ -48,6 +48,7 @@ class Component:
         self._stopping = stopping
         self._child: Child | None = None
         self._pids: Mapping[str, int] = {}
+        self._began = 0.0
         self._thread = threading.Thread(target=self._watch, name=f"watch-{part.name}", daemon=True)
 
     @property
@@ -61,6 +62,7 @@ class Component:
         Raises:
             NotReadyError: it cannot be started on this machine as it is.
         """
+        self._began = time.monotonic()
         self._child = self.part.start()
 
     def ready(self) -> None:
@@ -72,6 +74,7 @@ class Component:
         assert self._child is not None, "begin comes first"
         self.part.wait_ready(self._child)
         self._pids = dict(self.part.pids(self._child))
+        LOGGER.info("%s: answers after %.1f s", self.part.name, time.monotonic() - self._began)
         self._thread.start()
 
     def thaw(self) -> None:
