@@ -15,7 +15,8 @@ from sinkcore.segment import Blob
 if TYPE_CHECKING:
     from azure.kusto.ingest import IngestionProperties, QueuedIngestClient
 
-# The SDK takes up to 4 minutes to say that a storage account does not answer, and an hour for a command.
+# The SDK takes up to 4 minutes to say that a storage account does not answer, and an hour for a command, so a call
+# gets this much at the most.
 QUEUE_TIMEOUT_S = 30.0
 # Calls that were given up may hang on in their threads; past this many of them nothing more is tried.
 CALLS_MAX = 16
@@ -24,8 +25,8 @@ CALLS_MAX = 16
 class IngestionQueue(Protocol):
     """ADX's ingestion queue."""
 
-    def queue(self, blob: Blob, url: str) -> None:
-        """ADX has accepted the blob's ingestion message. Accepted is not ingested.
+    def queue(self, blob: Blob, url: str, timeout_s: float) -> None:
+        """ADX has accepted the blob's ingestion message, within `timeout_s`. Accepted is not ingested.
 
         Raises:
             TransientError: nothing was sent.
@@ -41,16 +42,14 @@ class AdxQueue:
         connect: Callable[[], QueuedIngestClient],
         *,
         ingest_by: bool,
-        timeout_s: float = QUEUE_TIMEOUT_S,
     ) -> None:
         self._connect = connect
         self._client: QueuedIngestClient | None = None
         self._connecting = threading.Lock()
         self._ingest_by = ingest_by
-        self._timeout_s = timeout_s
         self._calls = threading.Semaphore(CALLS_MAX)
 
-    def queue(self, blob: Blob, url: str) -> None:
+    def queue(self, blob: Blob, url: str, timeout_s: float) -> None:
         """See IngestionQueue.
 
         The call runs in a thread of its own, because the SDK offers no deadline; one that is past is given up.
@@ -62,11 +61,11 @@ class AdxQueue:
         done: Future[None] = Future()
         threading.Thread(target=self._run, args=(blob, url, done), name="adx-queue", daemon=True).start()
         try:
-            done.result(self._timeout_s)
+            done.result(timeout_s)
         except FutureTimeoutError:
             self._client = None  # its sockets hang; the next call makes new ones
             raise OutcomeUnknownError(
-                f"ADX queue: no answer within {self._timeout_s:.0f} s; the sweeper will find out"
+                f"ADX queue: no answer within {timeout_s:.0f} s; the sweeper will find out"
             ) from None
 
     def _run(self, blob: Blob, url: str, done: Future[None]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.errors import OutcomeUnknownError, TransientError
-from sinkcore.ingest import IngestionQueue
+from sinkcore.ingest import QUEUE_TIMEOUT_S, IngestionQueue
 from sinkcore.ledger import Ledger, OpenSegment
 from sinkcore.segment import Blob, BlobState, Segment, blob_path
 from sinkcore.staging import Blobs
@@ -63,7 +63,8 @@ class Queueing:
             if blob.kind == "dead_letters":
                 self._put_dead_letters(segment, blob, bodies)
             else:
-                self.queue.queue(blob, self.blobs.url_for_adx(blob.container, blob.path))
+                url = self.blobs.url_for_adx(blob.container, blob.path)
+                self.queue.queue(blob, url, min(QUEUE_TIMEOUT_S, deadline.left_s()))
         except TransientError as error:
             _left(segment, blob, error)
             return blob.state

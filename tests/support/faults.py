@@ -81,8 +81,8 @@ class SteppedQueue:
     inner: Any
     steps: Steps
 
-    def queue(self, blob: Blob, url: str) -> None:
-        self.steps.take("queue", lambda: self.inner.queue(blob, url))
+    def queue(self, blob: Blob, url: str, timeout_s: float) -> None:
+        self.steps.take("queue", lambda: self.inner.queue(blob, url, timeout_s))
 
 
 @dataclass

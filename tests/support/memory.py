@@ -125,7 +125,8 @@ class MemoryQueue:
     queued_at_ms: list[int] = field(default_factory=list)
     fails_with: Exception | None = None
 
-    def queue(self, blob: Blob, url: str) -> None:
+    def queue(self, blob: Blob, url: str, timeout_s: float) -> None:
+        assert timeout_s > 0
         if self.fails_with is not None:
             raise self.fails_with
         self.queued.append((blob, url))

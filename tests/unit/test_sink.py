@@ -12,7 +12,7 @@ from sinkcore.errors import OutcomeUnknownError, RecordError, TransientError
 from sinkcore.ledger import Gap
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent, events_of
-from tests.support.faults import FailingTable
+from tests.support.faults import FailingTable, Steps
 from tests.support.memory import MemoryBlobs
 
 
@@ -252,6 +252,21 @@ def test_a_batch_whose_bodies_are_too_many_for_one_segment_becomes_several() -> 
     assert len(world.ledger.segments()) > 1
     assert world.ledger_offsets() == dict.fromkeys([(0, n) for n in range(200)], 1)
     assert world.queued_offsets() == dict.fromkeys([(0, n) for n in range(200)], 1)
+
+
+def test_the_requests_of_a_batch_do_not_grow_with_its_partitions() -> None:
+    """A put, the commit, a message and the mark; 100 partitions are two segments."""
+
+    def requests(partitions: int) -> list[str]:
+        world, steps = World(), Steps()
+        sink = world.stepped_sink(steps)
+        for offset in (5, 6):
+            steps.taken.clear()
+            sink.deliver(TOPIC, events_of(r for p in range(partitions) for r in flights(offset, partition=p)))
+        return [step.partition(" ")[0] for step in steps.taken]
+
+    assert requests(1) == requests(10) == requests(45) == ["put", "transact", "queue", "transact"]
+    assert requests(100) == requests(1) * 2
 
 
 def test_a_healthy_invocation_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:

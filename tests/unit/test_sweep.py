@@ -54,8 +54,8 @@ def test_a_doubtful_segment_that_has_landed_is_marked_and_not_queued_again() -> 
     world = World()
     queue = world.queue.queue
 
-    def queue_and_lose_the_reply(blob: object, url: str) -> None:
-        queue(blob, url)  # type: ignore[arg-type]
+    def queue_and_lose_the_reply(blob: object, url: str, timeout_s: float) -> None:
+        queue(blob, url, timeout_s)  # type: ignore[arg-type]
         raise OutcomeUnknownError("lost")
 
     world.queue.queue = queue_and_lose_the_reply  # type: ignore[method-assign]
@@ -108,9 +108,9 @@ def test_a_sweep_ends_at_its_own_deadline() -> None:
     world.clock.advance(world.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
     queue = world.queue.queue
 
-    def takes_100_s(blob: object, url: str) -> None:
+    def takes_100_s(blob: object, url: str, timeout_s: float) -> None:
         world.clock.advance(100)
-        queue(blob, url)  # type: ignore[arg-type]
+        queue(blob, url, timeout_s)  # type: ignore[arg-type]
 
     world.queue.queue = takes_100_s  # type: ignore[method-assign]
 
