@@ -101,7 +101,7 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
     if not drained:
-        print("up: something did not end in time and was killed", file=sys.stderr)
+        print("up: a host did not drain in time and was killed", file=sys.stderr)
     return 0 if drained else EXIT_FAILED
 
 
