@@ -215,8 +215,8 @@ class Sink:
         return opened
 
     def _finish(self, topic: Topic, opened: OpenSegment, staged: Staged, deadline: Deadline) -> None:
-        if deadline.is_past() or opened.segment.state != "staged" or opened.segment.attempts:
-            return  # It belongs to the sweeper, or is done.
+        if opened.segment.state != "staged" or opened.segment.attempts:
+            return  # Read back after a freeze in which both our clocks stood still: it is the sweeper's by now.
         # Only this invocation could have queued it until now, and it has not.
         opened = replace(opened, segment=opened.segment.with_waiting_blobs("unsent"))
         if not self.queueing.finish(topic.ledger, opened, deadline, staged.bodies):

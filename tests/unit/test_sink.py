@@ -13,7 +13,7 @@ from sinkcore.ledger import Gap
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent, events_of
 from tests.support.faults import FailingTable, Steps
-from tests.support.memory import MemoryBlobs
+from tests.support.memory import ManualClock, MemoryBlobs
 
 
 def flights(*offsets: int, partition: int = 0) -> list[Sent]:
@@ -193,7 +193,25 @@ def test_a_freeze_between_commit_and_queueing_leaves_the_segment_to_the_sweeper(
     world.sink(table=FreezesAfterCommit(world.table)).deliver(TOPIC, events_of(flights(0)))
 
     assert world.queue.queued == []
-    assert [segment.state for segment in world.ledger.segments()] == ["staged"]
+    (segment,) = world.ledger.segments()
+    assert (segment.state, [blob.state for blob in segment.blobs]) == ("staged", ["unsent"])
+
+
+def test_a_segment_that_the_sweeper_took_during_a_freeze_is_left_to_it() -> None:
+    """Both clocks of a frozen machine may stand still; the ledger's rows tell."""
+    world = World()
+
+    class FreezesDuringCommit(FailingTable):
+        def transact(self, partition, operations):  # type: ignore[no-untyped-def]
+            super().transact(partition, operations)
+            if operations[0].key.startswith("s-"):
+                world.sweep_to_the_end()
+                raise OutcomeUnknownError("ledger: the reply was lost")
+
+    sink = world.sink(table=FreezesDuringCommit(world.table), clock=ManualClock(world.clock.ms))
+    sink.deliver(TOPIC, events_of(flights(0)))
+
+    assert world.queued_offsets() == {(0, 0): 1}
 
 
 @pytest.mark.parametrize(
