@@ -6,11 +6,9 @@ kusto/ingestion-supported-formats.md (compression by name suffix), data-explorer
 
 from __future__ import annotations
 
-import gzip
 import tempfile
 import time
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from urllib.parse import urlsplit
 import urllib3
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobServiceClient
+from isal import igzip, isal_zlib
 
 from localrunner.adx.errors import IngestionError
 from localrunner.adx.messages import Request, blob_name, without_secrets
@@ -31,6 +30,7 @@ _PAUSE_S = 0.2
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 # The version that azure-storage-blob 12.26.0 asks for.
 _STORAGE_VERSION = "2025-07-05"
+_BROKEN: tuple[type[Exception], ...] = (EOFError, cast(type[Exception], isal_zlib.error), igzip.BadGzipFile)
 
 
 class Blobs:
@@ -132,11 +132,11 @@ def opened(body: BinaryIO, url: str) -> Iterator[Iterator[BinaryIO]]:
         if name.endswith(".zip"):
             yield _unzipped(body)
         elif name.endswith(".gz"):
-            with gzip.GzipFile(fileobj=body, mode="rb") as stream:
+            with igzip.IGzipFile(fileobj=body, mode="rb") as stream:  # type: ignore[no-untyped-call]
                 yield iter([cast(BinaryIO, stream)])
         else:
             yield iter([body])
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except _BROKEN as error:
         raise IngestionError(
             "BadRequest_InvalidBlob", f"The blob's compression is broken: {type(error).__name__}."
         ) from None
