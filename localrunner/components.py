@@ -73,7 +73,7 @@ def adx_part(plan: Plan, directory: Path, stopping: threading.Event) -> Part:
     def wait_ready(child: Child) -> None:
         wait_until(
             "the ADX double answers",
-            lambda: all(_healthy(port) for port in ports),
+            lambda: all(is_healthy(port) for port in ports),
             ADX_START_S,
             child=child,
             cancelled=stopping,
@@ -128,7 +128,8 @@ def _status(file: Path, child: Child) -> dict[str, Any]:
     return status if status.get("pid") == child.pid else {}
 
 
-def _healthy(port: int) -> bool:
+def is_healthy(port: int) -> bool:
+    """Whether one of the double's endpoints takes work on this loopback port."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/local/health")

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from localrunner import azurite as azurite_process
 from localrunner import kafka as kafka_process
-from localrunner.processes import free_ports, stop
+from localrunner.components import is_healthy
+from localrunner.plan import ROOT
+from localrunner.processes import free_ports, spawn, stop, wait_until
+
+ADX_START_S = 30.0
+ADX_STOP_S = 20.0
+ADX_TIME_SCALE = "0.001"  # the default batching policy's 5 minutes are 0.3 s
+
+
+@dataclass(frozen=True, slots=True)
+class Adx:
+    """Where the ADX double listens."""
+
+    dm: str
+    engine: str
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +58,23 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield azurite_process.connection_string(ports)
     finally:
         stop(child, azurite_process.STOP_S)
+
+
+@pytest.fixture(scope="session")
+def adx(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adx]:
+    """The addresses of an ADX double with the database `db`; tables need names of their own."""
+    directory = tmp_path_factory.mktemp("adx")
+    dm, engine = free_ports(2)
+    command = [sys.executable, "-m", "localrunner", "adx", "--data", str(directory), "--storage", azurite]
+    command += ["--dm-port", str(dm), "--engine-port", str(engine), "--time-scale", ADX_TIME_SCALE]
+    child = spawn("adx", command, directory / "adx.log", cwd=ROOT)
+    try:
+        wait_until(
+            "the ADX double answers",
+            lambda: is_healthy(dm) and is_healthy(engine),
+            ADX_START_S,
+            child=child,
+        )
+        yield Adx(f"http://127.0.0.1:{dm}", f"http://127.0.0.1:{engine}")
+    finally:
+        stop(child, ADX_STOP_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 import uuid
 
 from azure.data.tables import TableServiceClient
@@ -9,6 +10,8 @@ from azure.storage.blob import BlobServiceClient
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+
+from tests.conftest import Adx
 
 
 def test_a_record_produced_to_kafka_is_consumed_again(kafka: str, topic_name: str) -> None:
@@ -40,3 +43,10 @@ def test_azurite_answers_the_real_clients_for_blobs_and_tables(azurite: str) -> 
         table = tables.create_table(name)
         table.create_entity({"PartitionKey": "p", "RowKey": "r", "n": 1})
         assert table.get_entity("p", "r")["n"] == 1
+
+
+def test_the_double_answers_on_both_of_its_endpoints(adx: Adx) -> None:
+    """What the tests of the way into ADX stand on."""
+    for url in (adx.dm, adx.engine):
+        with urllib.request.urlopen(f"{url}/local/health", timeout=10) as answer:  # noqa: S310 -- loopback
+            assert answer.status == 200
