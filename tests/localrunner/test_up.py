@@ -18,6 +18,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from tests.localrunner.conftest import DATABASE, TOPIC, Starter, Up
 from tests.localrunner.processes import age_s, eventually, listed, living
@@ -47,9 +48,9 @@ def ask(url: str, body: dict[str, str] | None = None) -> Any:
         return answer.read()
 
 
-def produce(bootstrap: str, value: bytes) -> None:
+def produce(bootstrap: str, value: bytes, partition: int = 0) -> None:
     producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce(TOPIC, value, partition=0)
+    producer.produce(TOPIC, value, partition=partition)
     assert producer.flush(20) == 0
 
 
@@ -96,6 +97,29 @@ def test_topics_and_databases_that_routes_name_are_there(up: Up) -> None:
     assert len(topics[TOPIC].partitions) == 4
     assert "'db'" in databases(up.ready()["engine"]).replace('"', "'")
     assert DATABASE in databases(up.ready()["engine"])
+
+
+def test_partitions_that_a_topic_gets_later_are_read_within_10_s(up: Up, data: Path) -> None:
+    """Left alone the client asks for metadata every few minutes, and a tester would take it for a loss."""
+
+    def taken() -> int:
+        logs = (data / "logs").glob("host-*.log")
+        return sum(log.read_text().count("took 1") for log in logs)
+
+    bootstrap = up.ready()["kafka"]
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    enlarged_at = time.monotonic()
+    admin.create_partitions([NewPartitions(TOPIC, 6)])[TOPIC].result(timeout=20)
+    eventually(
+        "the broker has six partitions",
+        lambda: len(admin.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions) == 6,
+        20,
+    )
+    before = taken()
+    produce(bootstrap, b"late", partition=5)
+    eventually("a host has taken the record", lambda: taken() > before, 20)
+    # Seen within 10 s; then come a rebalance and the second for which a batch is collected.
+    assert time.monotonic() - enlarged_at < 15
 
 
 def test_the_screen_shows_addresses_and_commands_to_try(up: Up) -> None:
