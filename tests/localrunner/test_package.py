@@ -18,7 +18,6 @@ sys.path[:0] = [".", ".python_packages/lib/site-packages"]
 import function_app
 import sinkcore.clients, azure.kusto.ingest, confluent_kafka, isal.igzip_lib
 print(json.dumps([f.get_function_name() for f in function_app.app.get_functions()]))
-print(json.dumps([m.__cached__ for m in (function_app, sinkcore.clients) if m.__cached__]))
 """
 
 
