@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sinkcore.encode.bodies import Body, BodyWriter
 from sinkcore.encode.jsoncheck import Decode, Fault, all_objects, decoder_of, object_fault, objects_in
@@ -11,13 +12,16 @@ from sinkcore.encode.metadata import Splicer
 from sinkcore.records import Refused, Slice, record_of
 from sinkcore.routes import Route
 
+if TYPE_CHECKING:
+    import azure.functions as func
+
 __all__ = ["LANES", "LARGE_RECORD_BYTES", "Body", "Encoded", "encode"]
 
 LARGE_RECORD_BYTES = 1 << 20
-"""From here on ADX truncates strings and drops `dynamic` values (docs/routes.md, "Large records")."""
+"""From here on ADX truncates strings and drops `dynamic` values."""
 
-_CHUNK_RECORDS = 256  # enough to make the cost a chunk vanish
-_CHUNK_BYTES = 1 << 20  # few enough to stay in the processor's cache, and to bound the copies in memory
+_CHUNK_BYTES = 1 << 18  # enough to make the cost a chunk vanish, few enough to stay in the processor's cache
+_CHUNK_RECORDS = 1024  # one bad record has its whole chunk looked at record by record
 
 
 def _one(value: bytes, decode: Decode) -> list[bytes] | Fault:
@@ -55,57 +59,84 @@ def encode(
     writer = BodyWriter(blob_max_bytes)
     refused: list[Refused] = []
     tombstones = large_records = 0
-    for chunk in _chunks(slices):
-        longest = max(map(len, chunk.values))
+    for chunk, longest in _chunks(_rows_of(slices)):
         joined = b"".join(chunk.values)
-        if longest <= record_max_bytes and all_objects(chunk.values, joined, longest, decode):
+        one_line = b"\n" not in joined and b"\r" not in joined
+        not_ascii = None if joined.isascii() else joined
+        del joined
+        if longest <= record_max_bytes and all_objects(chunk.values, not_ascii, longest, decode):
             if longest >= LARGE_RECORD_BYTES:
                 large_records += sum(len(value) >= LARGE_RECORD_BYTES for value in chunk.values)
-            one_line = b"\n" not in joined and b"\r" not in joined
+            _write(chunk, one_line, splicer, writer)
         else:
             sifted = _sift(chunk, route, decode, record_max_bytes)
             refused += sifted.refused
             tombstones += sifted.tombstones
             large_records += sifted.large_records
-            chunk, one_line = sifted.rows, False
-        del joined
-        if not chunk.values:
-            continue
-        values = chunk.values if one_line else list(map(_one_line, chunk.values))
-        if splicer is None:
-            writer.add(b"\n".join([*values, b""]), len(values))
-        else:
-            writer.add(splicer.lines(chunk.partition, chunk.offsets, values, chunk.events), len(values))
+            # A record can hold very many objects, and each becomes a row here.
+            for start in range(0, len(sifted.kept.values), _CHUNK_RECORDS):
+                _write(sifted.kept.part(start, start + _CHUNK_RECORDS), False, splicer, writer)
     return Encoded(writer.finish(), refused, tombstones, large_records)
 
 
-def _chunks(slices: Sequence[Slice]) -> Iterator[Slice]:
-    """The records in their order, some hundred at a time."""
-    for whole in slices:
-        records = len(whole.values)
-        size_bytes = sum(map(len, whole.values))
-        step = min(_CHUNK_RECORDS, max(1, _CHUNK_BYTES * records // max(1, size_bytes)))
-        for start in range(0, records, step):
-            part = slice(start, start + step)
-            yield Slice(whole.partition, whole.offsets[part], whole.values[part], whole.events[part])
+def _write(rows: _Rows, one_line: bool, splicer: Splicer | None, writer: BodyWriter) -> None:
+    values = rows.values if one_line else list(map(_one_line, rows.values))
+    if splicer is None:
+        lines = b"\n".join([*values, b""])
+    else:
+        lines = splicer.lines(rows.partitions, rows.offsets, values, rows.events)
+    writer.add(lines, len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Columns of equal length, across partitions. A record that holds several objects is several rows."""
+
+    partitions: list[int]
+    offsets: list[int]
+    values: list[bytes]
+    events: list[func.KafkaEvent]
+
+    def part(self, start: int, end: int) -> _Rows:
+        """Rows `[start, end)`."""
+        span = slice(start, end)
+        return _Rows(self.partitions[span], self.offsets[span], self.values[span], self.events[span])
+
+
+def _rows_of(slices: Sequence[Slice]) -> _Rows:
+    rows = _Rows([], [], [], [])
+    for part in slices:
+        rows.partitions.extend([part.partition] * len(part.offsets))
+        rows.offsets.extend(part.offsets)
+        rows.values.extend(part.values)
+        rows.events.extend(part.events)
+    return rows
+
+
+def _chunks(rows: _Rows) -> Iterator[tuple[_Rows, int]]:
+    """The rows in their order, some hundred at a time, with the size of the longest value."""
+    sizes = list(map(len, rows.values))
+    step = min(_CHUNK_RECORDS, max(1, _CHUNK_BYTES * len(sizes) // max(1, sum(sizes))))
+    for start in range(0, len(sizes), step):
+        yield rows.part(start, start + step), max(sizes[start : start + step])
 
 
 @dataclass(frozen=True, slots=True)
 class _Sifted:
-    """A chunk looked at record by record. In `rows` an offset occurs once for each row that its record became."""
+    """What became of a chunk that was looked at record by record."""
 
-    rows: Slice
+    kept: _Rows
     refused: list[Refused]
     tombstones: int
     large_records: int
 
 
-def _sift(chunk: Slice, route: Route, decode: Decode, record_max_bytes: int) -> _Sifted:
+def _sift(chunk: _Rows, route: Route, decode: Decode, record_max_bytes: int) -> _Sifted:
     rows_of = LANES[route.format]
-    rows = Slice(chunk.partition, [], [], [])
+    kept = _Rows([], [], [], [])
     refused: list[Refused] = []
     tombstones = large_records = 0
-    for offset, value, event in zip(chunk.offsets, chunk.values, chunk.events, strict=True):
+    for number, value in enumerate(chunk.values):
         outcome: list[bytes] | Fault
         if not value:
             if route.tombstones == "skip":
@@ -117,13 +148,14 @@ def _sift(chunk: Slice, route: Route, decode: Decode, record_max_bytes: int) -> 
         else:
             outcome = rows_of(value, decode)
         if isinstance(outcome, Fault):
-            refused.append(Refused(record_of(event), outcome.reason, outcome.detail))
+            refused.append(Refused(record_of(chunk.events[number]), outcome.reason, outcome.detail))
             continue
         large_records += len(value) >= LARGE_RECORD_BYTES
-        rows.values.extend(outcome)
-        rows.offsets.extend([offset] * len(outcome))
-        rows.events.extend([event] * len(outcome))
-    return _Sifted(rows, refused, tombstones, large_records)
+        kept.partitions.extend([chunk.partitions[number]] * len(outcome))
+        kept.offsets.extend([chunk.offsets[number]] * len(outcome))
+        kept.values.extend(outcome)
+        kept.events.extend([chunk.events[number]] * len(outcome))
+    return _Sifted(kept, refused, tombstones, large_records)
 
 
 def _one_line(value: bytes) -> bytes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Callable, Sequence
+from binascii import a2b_base64
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,20 +17,10 @@ if TYPE_CHECKING:
     import azure.functions as func
 
 _to_json = msgspec.json.encode
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,3}))?Z", re.ASCII)
 _NO_TIME = "1969-12-31T23:59:59.999Z"  # Kafka's -1 as the trigger prints it
-_PIECES = 6
-
-
-class _Once(dict[str | None, bytes]):
-    """Remembers what `make` returned: keys and timestamps repeat. Lives as long as one batch."""
-
-    def __init__(self, make: Callable[[str | None], bytes]) -> None:
-        self._make = make
-
-    def __missing__(self, text: str | None) -> bytes:
-        made = self[text] = self._make(text)
-        return made
+_TRIMMED_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,3}))?Z", re.ASCII)
+_NO_HEADERS = b',"headers":{}}}\n'
+_PIECES = 8
 
 
 class Splicer:
@@ -38,80 +28,91 @@ class Splicer:
 
     def __init__(self, route: Route, segment_id: str) -> None:
         assert route.metadata is not None
-        self._topic = b"%b:{" % _to_json(route.metadata) + b'"topic":%b' % _to_json(route.topic)
-        segment = b',"segment":%b,"key":' % _to_json(segment_id)
-        self._times = _Once(lambda text: b',"timestamp":%b%b' % (_time(text), segment))
-        self._keys = _Once(_key_as_text if route.key == "utf8" else _key_as_base64)
+        self._topic = b',%b:{"topic":%b' % (_to_json(route.metadata), _to_json(route.topic))
+        self._segment = b',"segment":%b,"key":' % _to_json(segment_id)
+        self._keys = _keys_as_text if route.key == "utf8" else _keys_as_base64
 
     def lines(
-        self, partition: int, offsets: Sequence[int], values: Sequence[bytes], events: Sequence[func.KafkaEvent]
+        self,
+        partitions: Sequence[int],
+        offsets: Sequence[int],
+        values: Sequence[bytes],
+        events: Sequence[func.KafkaEvent],
     ) -> bytes:
         """One line a row, each ending with a line feed. `values` are JSON objects without line breaks.
 
-        The pieces of all rows are laid out in one list and joined once: a formatted row each takes twice as long.
+        The pieces of all rows are laid out in one list and joined once: formatting row by row takes twice as long.
         """
-        beginning = b',%b,"partition":%d,"offset":' % (self._topic, partition)
-        pieces = [b"", beginning, b"", b"", b"", b',"headers":{}}}\n'] * len(values)
-        pieces[0::_PIECES] = [value[:-1] for value in map(bytes.strip, values)]
-        pieces[2::_PIECES] = [b"%d" % offset for offset in offsets]
-        pieces[3::_PIECES] = map(self._times.__getitem__, [event.timestamp for event in events])
-        pieces[4::_PIECES] = map(self._keys.__getitem__, [event.key for event in events])
+        cut = list(map(bytes.rstrip, [value[:-1] for value in map(bytes.strip, values)]))
+        beginnings = {
+            partition: b'%b,"partition":%d,"offset":' % (self._topic, partition) for partition in set(partitions)
+        }
+        pieces = [b"", b"", b"", b',"timestamp":', b"", self._segment, b"", _NO_HEADERS] * len(cut)
+        pieces[0::_PIECES] = cut
+        pieces[1::_PIECES] = map(beginnings.__getitem__, partitions)
+        pieces[2::_PIECES] = _each_to_json(offsets)
+        pieces[4::_PIECES] = _each_to_json(_times([event.timestamp for event in events]))
+        pieces[6::_PIECES] = _each_to_json(self._keys([event.key for event in events]))
         headers = [event.headers for event in events]
         if any(headers):
-            pieces[5::_PIECES] = map(_headers, headers)
-        for row, value in enumerate(values):
-            if b'"' not in value:  # only an object without members has no name, and so no quote
-                pieces[row * _PIECES + 1] = beginning[1:]
+            pieces[7::_PIECES] = [b',"headers":%b}}\n' % _headers_to_json(of_row or ()) for of_row in headers]
+        if b"{" in cut:  # an object without members: nothing to put a comma after
+            for row, start in enumerate(cut):
+                if start == b"{":
+                    pieces[row * _PIECES + 1] = pieces[row * _PIECES + 1][1:]
         return b"".join(pieces)
 
 
-def _time(text: str | None) -> bytes:
-    """Kafka's timestamp in quotes, in milliseconds; `null` where there was none.
+def _each_to_json(items: Sequence[object]) -> list[bytes]:
+    """Every item as JSON. They are written as one array, which is cut at its commas: were one of them inside an
+    item there would be too many parts, and each item is written alone."""
+    parts = _to_json(items)[1:-1].split(b",")
+    return parts if len(parts) == len(items) else list(map(_to_json, items))
 
-    Source: the trigger trims trailing zeros of the fraction, all of them and the point if it can.
-    """
-    if text is None or text == _NO_TIME:
-        return b"null"
-    if (match := _TIME.fullmatch(text)) is not None:
-        return f'"{match[1]}.{match[2] or "":0<3}Z"'.encode()
+
+def _times(texts: Sequence[str | None]) -> list[str | None]:
+    """The trigger's timestamps in milliseconds; None where Kafka had none."""
+    times = [text if text is not None and len(text) == len(_NO_TIME) else _full_time(text) for text in texts]
+    return [None if time == _NO_TIME else time for time in times] if _NO_TIME in times else times
+
+
+def _full_time(text: str | None) -> str | None:
+    """Source: the trigger trims trailing zeros of the fraction, all of them and the point if it can."""
+    if text is None:
+        return None
+    if (match := _TRIMMED_TIME.fullmatch(text)) is not None:
+        return f"{match[1]}.{match[2] or '':0<3}Z"
     moment = datetime.fromtimestamp(timestamp_ms_of(text) / 1000, UTC)
-    return f'"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"'.encode()
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
-def _key_as_text(key: str | None) -> bytes:
-    return b"null" if key is None else _text_or_base64(key)
-
-
-def _key_as_base64(key: str | None) -> bytes:
-    return b"null" if key is None else _base64(key)
-
-
-def _text_or_base64(encoded: str) -> bytes:
+def _keys_as_text(keys: Sequence[str | None]) -> list[Any]:
     try:
-        return _to_json(binascii.a2b_base64(encoded).decode())
+        return [None if key is None else a2b_base64(key).decode() for key in keys]
     except UnicodeDecodeError:
-        return _base64(encoded)
+        return list(map(_text_or_base64, keys))
 
 
-def _base64(encoded: str) -> bytes:
-    return b'{"base64":%b}' % _to_json(encoded)
+def _keys_as_base64(keys: Sequence[str | None]) -> list[Any]:
+    return [None if key is None else {"base64": key} for key in keys]
 
 
-def _headers(headers: Sequence[dict[str, str | None]] | None) -> bytes:
-    """The end of a row with these headers; a name that occurs more than once has the list of its values."""
-    by_name: dict[str, list[bytes]] = {}
-    for header in headers or ():
-        value = header["Value"]
-        by_name.setdefault(header["Key"] or "", []).append(b"null" if value is None else _text_or_base64(value))
-    members = [
-        b"%b:%b" % (_name(name), values[0] if len(values) == 1 else b"[%b]" % b",".join(values))
-        for name, values in by_name.items()
-    ]
-    return b',"headers":{%b}}}\n' % b",".join(members)
-
-
-def _name(name: str) -> bytes:
+def _text_or_base64(encoded: str | None) -> str | dict[str, str] | None:
+    if encoded is None:
+        return None
     try:
-        return _to_json(name)
-    except UnicodeEncodeError:  # the trigger's JSON can hold half a surrogate pair, which UTF-8 cannot
-        return _to_json(name.encode("utf-8", "replace").decode())
+        return a2b_base64(encoded).decode()
+    except UnicodeDecodeError:
+        return {"base64": encoded}
+
+
+def _headers_to_json(headers: Sequence[dict[str, str | None]]) -> bytes:
+    """An object of the headers; a name that occurs more than once has the list of its values, in order."""
+    by_name: dict[str, list[Any]] = {}
+    for header in headers:
+        by_name.setdefault(header["Key"] or "", []).append(_text_or_base64(header["Value"]))
+    members = {name: values[0] if len(values) == 1 else values for name, values in by_name.items()}
+    try:
+        return _to_json(members)
+    except UnicodeEncodeError:  # the trigger's JSON can hold half a surrogate pair in a name, which UTF-8 cannot
+        return _to_json({name.encode("utf-8", "replace").decode(): value for name, value in members.items()})

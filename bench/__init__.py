@@ -1,0 +1,1 @@
+"""How fast the sink is, and against what: `python -m bench` prints it."""
