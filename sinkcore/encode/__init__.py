@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sinkcore.encode.bodies import Body, BodyWriter
-from sinkcore.encode.jsoncheck import Decode, Fault, all_objects, decoder_of, object_fault, objects_in
+from sinkcore.encode.jsoncheck import Decode, Fault, all_objects, decoder_of, object_fault
+from sinkcore.encode.jsonseveral import objects_in
 from sinkcore.encode.metadata import Splicer
 from sinkcore.records import Refused, Slice, record_of
 from sinkcore.routes import Route
