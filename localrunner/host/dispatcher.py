@@ -184,6 +184,9 @@ class Dispatcher:
                 )
             if len(crashes) >= CRASHES_MAX:
                 self._log.error(WORKER, f"The worker crashed {len(crashes)} times; the host restarts itself")
+                with self._state:
+                    self._stopping = True
+                    self._state.notify_all()
                 self._on_lost()
                 return
             with self._state:

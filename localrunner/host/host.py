@@ -89,7 +89,7 @@ class Host:
         while not self._ended(stop):
             stop.wait(LOOK_S)
         outcome = Outcome.STOPPED if stop.is_set() else Outcome.RESTART
-        self._stop(listeners)
+        self._stop(listeners, outcome)
         if outcome is Outcome.STOPPED:
             self._say("stopped")
         return outcome
@@ -138,12 +138,14 @@ class Host:
         self._log.info(HOST, f"Function '{function.name}': timerTrigger")
         return TimerListener(function, trigger, self._dispatcher, statuses, self._log)
 
-    def _stop(self, listeners: list[Listener]) -> None:
+    def _stop(self, listeners: list[Listener], outcome: Outcome) -> None:
         """Listeners first, so that what executes can end; then the worker.
 
-        Source: on SIGTERM Azure drains only where this setting is true (or on Kubernetes).
+        Source: on SIGTERM Azure drains only where this setting is true (or on Kubernetes). A host that lost
+        its worker has nothing that could drain.
         """
-        drain = self._settings.is_on(DRAIN_SETTING) or self._settings.get("KUBERNETES_SERVICE_HOST") is not None
+        asked = self._settings.is_on(DRAIN_SETTING) or self._settings.get("KUBERNETES_SERVICE_HOST") is not None
+        drain = asked and outcome is Outcome.STOPPED
         self._say("draining")
         self._log.info(HOST, f"Stopping, with drain mode {'on' if drain else 'off'}")
         threads = [

@@ -72,6 +72,8 @@ def _indexed(function: Any) -> IndexedFunction:
     if requires_context:
         parameters.discard("context")
         _check_context(name, annotations.get("context"))
+    # `$return` is what the function returns, no parameter. The host refuses bindings other than triggers.
+    bindings.pop("$return", None)
     _check_names(name, parameters, set(bindings))
     for parameter, binding in bindings.items():
         if parameter in annotations:

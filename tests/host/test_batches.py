@@ -1,0 +1,91 @@
+"""How batches are formed: docs/functions-host.md, "Batches"."""
+
+from __future__ import annotations
+
+import itertools
+
+from tests.host.hosting import Broker, Hosts, eventually
+
+NOTE_PLACES = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("batch", places=places(records))
+"""
+
+NOTE_AND_WAIT = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin", places=places(records))
+    until("release")
+    note("end")
+"""
+
+
+def test_a_batch_mixes_partitions_and_keeps_the_order_within_each(
+    hosts: Hosts, broker: Broker, topic_name: str
+) -> None:
+    """facts/functions-host.md section 1, batch formation: one list a function, in runs, not interleaved."""
+    broker.create(topic_name, partitions=3)
+    for partition in range(3):
+        broker.produce(topic_name, 200, partition)
+    host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 600, "subscriberIntervalInSeconds": 2}))
+
+    eventually("all records came", lambda: sum(len(note["places"]) for note in host.notes("batch")) == 600)
+    batches = [note["places"] for note in host.notes("batch")]
+    places = [place for batch in batches for place in batch]
+    for partition in range(3):
+        assert [offset for found, offset in places if found == partition] == list(range(200))
+    assert max(len({partition for partition, _ in batch}) for batch in batches) > 1
+    changes = sum(before[0] != after[0] for before, after in itertools.pairwise(places))
+    assert changes < 300
+
+
+def test_full_batches_go_at_once_and_their_remainder_waits_for_a_window_without_one(
+    hosts: Hosts, broker: Broker, topic_name: str
+) -> None:
+    """facts/functions-host.md section 1: flush at maxBatchSize, or at the end of a window in which no full
+    batch was flushed, so that a remainder waits one to two intervals."""
+    broker.create(topic_name)
+    broker.produce(topic_name, 25)
+    host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 10, "subscriberIntervalInSeconds": 1}))
+
+    batches = host.wait_notes("batch", 3)
+    assert [len(batch["places"]) for batch in batches] == [10, 10, 5]
+    assert batches[1]["at"] - batches[0]["at"] < 0.9
+    assert batches[2]["at"] - batches[1]["at"] > 0.8
+
+
+def test_a_partial_batch_goes_at_the_end_of_its_window(hosts: Hosts, broker: Broker, topic_name: str) -> None:
+    """facts/functions-host.md section 1: records do not go one by one, and do not wait for a full batch."""
+    broker.create(topic_name)
+    host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 1000, "subscriberIntervalInSeconds": 1}))
+    host.wait_log("Assigned partitions")
+    broker.produce(topic_name, 3)
+    first = host.wait_notes("batch", 1)
+    broker.produce(topic_name, 2)
+
+    batches = host.wait_notes("batch", len(first) + 1)
+    assert sum(len(batch["places"]) for batch in batches) == 5
+    assert len(batches) <= 4
+
+
+def test_one_invocation_runs_at_a_time_and_three_batches_exist(
+    hosts: Hosts, broker: Broker, topic_name: str
+) -> None:
+    """facts/functions-host.md section 0.5 and section 1: one executing, one queued, one waiting for room while
+    nothing is polled."""
+    broker.create(topic_name)
+    broker.produce(topic_name, 50)
+    host = hosts.start(hosts.app(NOTE_AND_WAIT, {"maxBatchSize": 5}))
+    host.wait_notes("begin", 1)
+
+    # The third batch begins at offset 10: that is what finds the channel full.
+    host.wait_log(f"Channel {topic_name} / 0 / 10 is full")
+    assert len(host.notes("begin")) == 1
+    assert "/ 0 / 15 is full" not in host.log()
+
+    host.release("release")
+    ends = host.wait_notes("end", 10)
+    begins = host.notes("begin")
+    assert [begin["places"][0][1] for begin in begins] == list(range(0, 50, 5))
+    assert all(end["at"] <= begin["at"] for end, begin in zip(ends, begins[1:], strict=False))

@@ -1,0 +1,110 @@
+"""Stopping a host, with and without drain mode: docs/functions-host.md, "Stopping"."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.host.hosting import Broker, Hosts, RunningHost, eventually
+
+SLOW = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin", places=places(records))
+    until("release")
+    note("end")
+"""
+OPTIONS = {"maxBatchSize": 2, "commitOnFailure": False, "maxRetries": -1}
+
+
+def stopped_in_its_first_batch(hosts: Hosts, broker: Broker, topic: str, drain: str) -> RunningHost:
+    """A host that was told to stop while one batch executed, one was queued and one waited."""
+    broker.create(topic)
+    broker.produce(topic, 6)
+    host = hosts.start(hosts.app(SLOW, OPTIONS), FUNCTIONS_ENABLE_DRAIN_ON_APP_STOPPING=drain)
+    host.wait_notes("begin", 1)
+    host.wait_log("/ 0 / 4 is full")
+    host.process.send_signal(signal.SIGTERM)
+    host.wait_log("Stopping, with drain mode")
+    assert host.status()["state"] == "draining"
+    host.release("release")
+    assert host.process.wait(30) == 0
+    assert host.status()["state"] == "stopped"
+    return host
+
+
+def test_drain_mode_finishes_and_stores_what_executes_and_what_is_queued(
+    hosts: Hosts, broker: Broker, topic_name: str, group: str
+) -> None:
+    """facts/functions-host.md section 1, shutdown: no duplicates; the batch that waited is delivered again."""
+    host = stopped_in_its_first_batch(hosts, broker, topic_name, drain="true")
+
+    assert [note["places"][0][1] for note in host.notes("begin")] == [0, 2]
+    assert broker.committed(group) == {0: 4}
+    again = hosts.start(host.app)
+    again.wait_notes("end", 3)
+    assert [note["places"][0][1] for note in again.notes("begin")] == [0, 2, 4]
+
+
+def test_without_drain_mode_a_successful_batch_is_delivered_again(
+    hosts: Hosts, broker: Broker, topic_name: str, group: str
+) -> None:
+    """facts/functions-host.md section 1, shutdown: it waits too, but stores nothing. One batch comes twice."""
+    host = stopped_in_its_first_batch(hosts, broker, topic_name, drain="false")
+
+    assert [note["places"][0][1] for note in host.notes("begin")] == [0]
+    assert len(host.notes("end")) == 1
+    assert broker.committed(group) == {}
+    again = hosts.start(host.app)
+    again.wait_notes("end", 4)
+    assert [note["places"][0][1] for note in again.notes("begin")] == [0, 0, 2, 4]
+
+
+def test_a_stop_ends_the_waiting_of_a_retry_policy(hosts: Hosts, broker: Broker, topic_name: str) -> None:
+    """facts/functions-host.md section 1: shutdown ends retries without committing, and is not kept waiting."""
+    code = """
+@app.retry(strategy="fixed_delay", max_retry_count="-1", delay_interval="00:10:00")
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("attempt")
+    raise RuntimeError("refused on purpose")
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 1)
+    host = hosts.start(hosts.app(code, OPTIONS))
+    host.wait_log("before retry 1")
+
+    assert host.stop(signal.SIGINT) == 0
+
+
+def test_a_second_host_takes_over_what_the_first_gives_up(
+    hosts: Hosts, broker: Broker, topic_name: str, group: str
+) -> None:
+    """facts/functions-host.md section 0.5: instances of an app share a topic's partitions, and nothing is lost
+    when one joins or leaves."""
+    code = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("batch", places=places(records), host=os.environ["HOST_NAME"])
+"""
+    broker.create(topic_name, partitions=4)
+    app = hosts.app(code, OPTIONS)
+    first = hosts.start(app, HOST_NAME="first")
+    second = hosts.start(app, HOST_NAME="second")
+
+    def owners() -> dict[int, str]:
+        return {place[0]: note["host"] for note in first.notes("batch") for place in note["places"]}
+
+    def produced_until_both_own() -> bool:
+        for partition in range(4):
+            broker.produce(topic_name, 1, partition)
+        return set(owners().values()) == {"first", "second"}
+
+    eventually("both hosts get records", produced_until_both_own)
+    assert second.stop() == 0
+
+    def first_owns_all() -> bool:
+        produced_until_both_own()
+        return owners() == dict.fromkeys(range(4), "first")
+
+    eventually("the first host has all partitions", first_owns_all)
+    eventually("all is committed", lambda: sum(broker.committed(group).values()) >= 8)

@@ -1,0 +1,119 @@
+"""The worker's process: time-outs, crashes, and its end with the host: docs/functions-host.md, "Worker"."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.host.hosting import Broker, Hosts, alive, eventually
+
+RETRY_FOR_EVER = {"maxBatchSize": 2, "commitOnFailure": False, "maxRetries": -1}
+
+
+def test_a_function_that_runs_too_long_is_killed_with_its_worker(
+    hosts: Hosts, broker: Broker, topic_name: str, group: str
+) -> None:
+    """facts/functions-host.md section 1, time-out: the worker process is killed, the batch is retried."""
+    code = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin", places=places(records))
+    if seen("begin") == 1:
+        time.sleep(600)
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 2)
+    host = hosts.start(hosts.app(code, RETRY_FOR_EVER, functionTimeout="00:00:01"))
+
+    first, second = host.wait_notes("begin", 2)
+    assert first["pid"] != second["pid"]
+    assert first["places"] == second["places"]
+    assert 0.95 < second["at"] - first["at"] < 10
+    assert not alive(first["pid"])
+    eventually("the batch is committed", lambda: broker.committed(group) == {0: 2})
+    assert host.status()["worker"] == second["pid"]
+
+
+def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_retried(
+    hosts: Hosts, broker: Broker, topic_name: str, group: str
+) -> None:
+    """facts/functions-host.md section 1, crash: all executing invocations fail; the host starts another."""
+    code = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin", places=places(records))
+    if seen("begin") == 1:
+        until("never")
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 2)
+    host = hosts.start(hosts.app(code, RETRY_FOR_EVER))
+    (first,) = host.wait_notes("begin", 1)
+    os.kill(first["pid"], signal.SIGKILL)
+
+    second = host.wait_notes("begin", 2)[1]
+    assert (second["places"], second["pid"] != first["pid"]) == (first["places"], True)
+    eventually("the batch is committed", lambda: broker.committed(group) == {0: 2})
+    assert host.process.poll() is None
+
+
+def test_after_three_crashes_the_host_restarts_itself(hosts: Hosts, broker: Broker, topic_name: str) -> None:
+    """facts/functions-host.md section 1: 3 x process count errors, then the host itself; nothing is lost."""
+    code = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin", places=places(records))
+    if seen("begin") <= 3:
+        os._exit(7)
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 2)
+    host = hosts.start(hosts.app(code, RETRY_FOR_EVER))
+
+    begins = host.wait_notes("begin", 4)
+    assert len({begin["pid"] for begin in begins}) == 4
+    assert all(begin["places"] == [[0, 0], [0, 1]] for begin in begins)
+    assert "the host restarts itself" in host.log()
+    assert host.status()["pid"] == host.process.pid
+
+
+def test_a_host_that_is_killed_leaves_no_worker(hosts: Hosts, broker: Broker, topic_name: str) -> None:
+    """A worker that outlived its host would go on writing for a host that has taken its place."""
+    code = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin")
+    until("never")
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 1)
+    host = hosts.start(hosts.app(code, RETRY_FOR_EVER))
+    (begin,) = host.wait_notes("begin", 1)
+    host.stop(signal.SIGKILL)
+
+    eventually("the worker is gone", lambda: not alive(begin["pid"]), timeout_s=5)
+
+
+def test_what_the_app_logs_is_one_line_of_the_host_with_its_facts(
+    hosts: Hosts, broker: Broker, topic_name: str
+) -> None:
+    """People look for the sink's events and their facts on the screen, as they would in Application Insights."""
+    code = """
+@trigger()
+def take(records: typing.List[func.KafkaEvent], context: func.Context) -> None:
+    logging.getLogger("sinkcore.sink").info("segment_queued", extra={"records": len(records), "blobs": 2})
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.exception("a fault\\nin two lines")
+    note("done", invocation=context.invocation_id, parent=context.trace_context.trace_parent)
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 3)
+    host = hosts.start(hosts.app(code, {"maxBatchSize": 3}))
+
+    (done,) = host.wait_notes("done", 1)
+    host.wait_log("[Information] Function.take.User: segment_queued records=3 blobs=2\n")
+    host.wait_log("[Error] Function.take.User: a fault | in two lines | Traceback")
+    host.wait_log(f"(Succeeded, Id={done['invocation']}")
+    assert len(done["parent"].split("-")) == 4
