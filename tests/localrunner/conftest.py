@@ -22,7 +22,7 @@ from tests.localrunner.processes import eventually, family, living
 READY_S = 90.0
 END_S = 60.0
 
-TOPIC, DATABASE = "small.topic", "smalldb"
+TOPIC, GROUP, DATABASE = "small.topic", "small-group", "smalldb"
 MAPPING = json.dumps([{"topic": TOPIC, "db": DATABASE, "table": "Rows"}])
 FUNCTION_APP = """\
 import logging

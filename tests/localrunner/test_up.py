@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from tests.localrunner.conftest import DATABASE, TOPIC, Starter, Up
+from tests.localrunner.conftest import DATABASE, GROUP, TOPIC, Starter, Up
 from tests.localrunner.processes import age_s, eventually, listed, living
 
 RESTART_STARTED_S = 5
@@ -108,6 +108,13 @@ def test_partitions_that_a_topic_gets_later_are_read_within_10_s(up: Up, data: P
 
     bootstrap = up.ready()["kafka"]
     admin = AdminClient({"bootstrap.servers": bootstrap})
+
+    def settled() -> bool:
+        group = admin.describe_consumer_groups([GROUP])[GROUP].result(timeout=20)
+        return len(group.members) == 2 and all(member.assignment.topic_partitions for member in group.members)
+
+    # A rebalance would bring fresh metadata whatever is set.
+    eventually("both hosts have their partitions", settled, 30)
     enlarged_at = time.monotonic()
     admin.create_partitions([NewPartitions(TOPIC, 6)])[TOPIC].result(timeout=20)
     eventually(
