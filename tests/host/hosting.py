@@ -77,7 +77,9 @@ class Broker:
         self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0})
 
     def create(self, topic: str, partitions: int = 1) -> None:
-        self.admin.create_topics([NewTopic(topic, partitions)])[topic].result(WAIT_S)
+        # Records with old timestamps would otherwise be gone at the broker's next look at retention.
+        topic_as_made = NewTopic(topic, partitions, config={"retention.ms": "-1"})
+        self.admin.create_topics([topic_as_made])[topic].result(WAIT_S)
 
     def produce(self, topic: str, count: int, partition: int = 0) -> None:
         for number in range(count):
