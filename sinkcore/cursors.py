@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sinkcore.ledger import CURSORS_MAX, Gap, Position
+from sinkcore.ledger import CURSORS_MAX
+from sinkcore.ledger_rows import Cursor, Gap, Position
 from sinkcore.records import OffsetRange, Slice
 
 SKIPPED = "skipped"
@@ -17,13 +18,13 @@ class Move:
     """One partition's part of a commit.
 
     `taken` are the records in hand, `ranges` the offsets that they stand for, `gap` what is missing among them,
-    and `position` where the partition stands afterwards, under the ETag of the row that it replaces.
+    and `cursor` what is moved, where it stands afterwards, under the ETag of the row that it replaces.
     """
 
     taken: Slice
     ranges: tuple[OffsetRange, ...]
     gap: Gap | None
-    position: Position
+    cursor: Cursor
 
     @property
     def operations(self) -> int:

@@ -11,7 +11,8 @@ from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.ingest import QUEUE_TIMEOUT_S, IngestionQueue
-from sinkcore.ledger import Ledger, OpenSegment
+from sinkcore.ledger import Ledger
+from sinkcore.ledger_rows import OpenSegment
 from sinkcore.segment import Blob, BlobState, Segment, blob_path
 from sinkcore.staging import Blobs
 from sinkcore.telemetry import event

@@ -15,7 +15,8 @@ from sinkcore.deadletters import encode_dead_letters
 from sinkcore.encode import Body, Encoded, encode
 from sinkcore.errors import OutcomeUnknownError, PositionMovedError, RecordError, TransientError
 from sinkcore.ingest import IngestionQueue
-from sinkcore.ledger import Ledger, OpenSegment, Position
+from sinkcore.ledger import Ledger
+from sinkcore.ledger_rows import OpenSegment, Position, TopicRow
 from sinkcore.queueing import Queueing
 from sinkcore.records import OffsetRange, Slice, slices_of
 from sinkcore.routes import Route
@@ -77,7 +78,7 @@ class Sink:
         known = self._topic(topic)
         slices = slices_of(events)
         for group in groups_of(self._moves(known, slices)):
-            partitions = {move.position.partition for move in group}
+            partitions = {move.cursor.partition for move in group}
             self._deliver(known, [s for s in slices if s.partition in partitions], group, deadline)
 
     @property
@@ -89,7 +90,8 @@ class Sink:
         known = self._topics.get(name)
         if known is None:
             known = Topic(name, Ledger(self.table, self.settings.kafka.group_of(name)))
-            known.ledger.register(name)
+            (route,) = self.settings.routes_of(name)
+            known.ledger.start(TopicRow(name, "", 0, route.start))
             self._topics[name] = known
         return known
 
@@ -195,7 +197,7 @@ class Sink:
             )
         gaps = [move.gap for move in moves if move.gap is not None]
         try:
-            opened, moved = topic.ledger.commit(staged.segment, [move.position for move in moves], gaps)
+            opened, moved = topic.ledger.commit(staged.segment, [move.cursor for move in moves], gaps)
         except PositionMovedError:
             topic.positions = None
             return None

@@ -10,7 +10,8 @@ from uuid import uuid4
 from sinkcore.clock import Deadline
 from sinkcore.errors import TransientError
 from sinkcore.landed import LandedRows
-from sinkcore.ledger import Ledger, OpenSegment, topics
+from sinkcore.ledger import Ledger, topics
+from sinkcore.ledger_rows import OpenSegment
 from sinkcore.segment import Blob, BlobState, Segment
 from sinkcore.sink import Sink
 from sinkcore.telemetry import event

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sinkcore.cursors import groups_of, halves_of, moves_of
-from sinkcore.ledger import Gap, Position
+from sinkcore.ledger_rows import Gap, Position
 from sinkcore.records import slices_of
 from tests.support.events import Sent, events_of
 
@@ -36,24 +36,24 @@ def test_records_outside_one_gap_are_taken(
     ranges: list[tuple[int, int]],
     gap: tuple[int, int] | None,
 ) -> None:
-    (move,) = moves_of(slices(*offsets), {0: Position(0, position, 0, "etag")})
+    (move,) = moves_of(slices(*offsets), {0: Position(0, position, 0, etag="etag")})
 
     assert move.taken.offsets == taken
     assert move.taken.values == [b"%d" % offset for offset in taken]
     assert [(r.first_offset, r.next_offset) for r in move.ranges] == ranges
     assert move.gap == (Gap(0, *gap, "skipped") if gap else None)
-    assert move.position == Position(0, offsets[-1] + 1, 0, "etag")
+    assert move.cursor == Position(0, offsets[-1] + 1, 0, etag="etag")
 
 
 def test_nothing_is_left_of_what_lies_below_the_position() -> None:
-    assert moves_of(slices(1, 2, 3), {0: Position(0, 4, 0, "etag")}) == []
+    assert moves_of(slices(1, 2, 3), {0: Position(0, 4, 0, etag="etag")}) == []
 
 
 def test_a_partition_without_a_position_starts_with_its_first_record() -> None:
     (move,) = moves_of(slices(7, 8), {})
 
     assert move.gap is None
-    assert move.position == Position(0, 9, 7, "")
+    assert move.cursor == Position(0, 9, 7)
 
 
 @given(
@@ -61,7 +61,7 @@ def test_a_partition_without_a_position_starts_with_its_first_record() -> None:
     offsets=st.lists(st.integers(0, 40), min_size=1).map(lambda found: sorted(set(found))),
 )
 def test_each_offset_up_to_the_new_position_is_taken_or_in_the_gap_once(position: int, offsets: list[int]) -> None:
-    moves = moves_of(slices(*offsets), {0: Position(0, position, 0, "etag")})
+    moves = moves_of(slices(*offsets), {0: Position(0, position, 0, etag="etag")})
 
     if not moves:
         assert offsets[-1] < position
@@ -79,7 +79,7 @@ def test_a_hundred_partitions_take_the_fewest_transactions() -> None:
 
     def partitions(count: int, gaps: int = 0) -> list[int]:
         batch = [piece for p in range(count) for piece in slices(5, partition=p)]
-        positions = {p: Position(p, 4 if p < gaps else 5, 0, "etag") for p in range(count)}
+        positions = {p: Position(p, 4 if p < gaps else 5, 0, etag="etag") for p in range(count)}
         return [len(group) for group in groups_of(moves_of(batch, positions))]
 
     assert partitions(1) == [1]

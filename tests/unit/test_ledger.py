@@ -12,7 +12,8 @@ from sinkcore.errors import (
     PositionMovedError,
     TransientError,
 )
-from sinkcore.ledger import Gap, Ledger, Position, key_of, topics
+from sinkcore.ledger import Ledger, topics
+from sinkcore.ledger_rows import Gap, Position, TopicRow, key_of
 from sinkcore.records import OffsetRange
 from sinkcore.segment import Blob, Segment
 from tests.support.faults import FailingTable
@@ -30,7 +31,7 @@ def a_segment(first: int = 40, after: int = 44, segment_id: str = SEGMENT_ID) ->
 
 def commit(ledger: Ledger, segment: Segment, etag: str = "", gaps: tuple[Gap, ...] = ()) -> Position:
     offsets = segment.ranges[0]
-    _, moved = ledger.commit(segment, [Position(0, offsets.next_offset, 40, etag)], gaps)
+    _, moved = ledger.commit(segment, [Position(0, offsets.next_offset, 40, etag=etag)], gaps)
     return (moved or ledger.positions())[0]
 
 
@@ -122,7 +123,14 @@ def test_a_gap_is_in_the_same_transaction() -> None:
 
     commit(ledger, a_segment(), gaps=(gap,))
 
-    assert ledger.gaps() == [gap]
+    (found,) = ledger.gaps()
+    assert (found.partition, found.next_offset, found.end_offset, found.why, found.held) == (
+        0,
+        30,
+        40,
+        "skipped",
+        False,
+    )
 
 
 def test_finishing_a_segment_removes_its_open_row() -> None:
@@ -194,15 +202,22 @@ def test_what_is_known_of_each_blob_is_kept() -> None:
 def test_a_topic_is_listed_once_for_the_sweeper() -> None:
     table = MemoryTable()
     for _ in range(2):
-        Ledger(table, "adx-sink-flights").register("flights")
+        Ledger(table, "adx-sink-flights").start(TopicRow("flights", "", 4, "earliest"))
 
     assert topics(table) == [("flights", "adx-sink-flights")]
 
 
 def test_a_topic_that_another_host_lists_at_the_same_moment_is_listed() -> None:
-    table = FailingTable(MemoryTable(), script=[ConflictError("409")])
+    memory = MemoryTable()
 
-    Ledger(table, "g").register("flights")
+    class IsSecond(FailingTable):
+        def transact(self, partition, operations):  # type: ignore[no-untyped-def]
+            self.inner.transact(partition, operations)
+            raise ConflictError("409")
+
+    row = Ledger(IsSecond(memory), "g").start(TopicRow("flights", "id", 4, "earliest"))
+
+    assert (row.topic_id, row.partitions) == ("id", 4)
 
 
 @pytest.mark.parametrize(

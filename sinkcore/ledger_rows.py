@@ -1,0 +1,191 @@
+"""The ledger's rows: what each holds, and its form in the table (docs/ledger.md, "Rows")."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sinkcore import table as rows
+from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_from_json, ranges_to_json
+from sinkcore.table import Operation, Row
+
+TOPIC_KEY = "t"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRow:
+    """What is remembered of a topic since its first start.
+
+    `topic_id` is empty where the broker has none. `partitions` is their number at the first start: one above it
+    appeared later and starts at its low watermark, whatever `start` says. `sparse` is why holes are normal in
+    it, empty where they are not. `pending` counts segments that wait for ADX, as the sweeper last saw them.
+    """
+
+    topic: str
+    topic_id: str
+    partitions: int
+    start: str
+    sparse: str = ""
+    pending: int = 0
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The next offset that the ledger expects of a topic-partition; `etag` is empty before it has a row.
+
+    Offsets below `kept_from` are not accounted for: they were there before the sink, or were removed as final.
+    """
+
+    partition: int
+    next_offset: int
+    kept_from: int
+    topic_id: str = ""
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Offsets `[next_offset, end_offset)` that the host stepped over: a position with an end.
+
+    `held` waits for a person. `tries` counts the sweeps that could not move it, so that others come first.
+    """
+
+    partition: int
+    next_offset: int
+    end_offset: int
+    why: str
+    held: bool = False
+    tries: int = 0
+    key: str = ""
+    etag: str = ""
+
+
+Cursor = Position | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """A segment that is not finished, with the ETags of its two rows and their age by the service's clock."""
+
+    segment: Segment
+    etag: str
+    open_etag: str
+    untouched_s: float
+    committed_s: float
+
+
+def key_of(group: str) -> str:
+    """A consumer group as a PartitionKey: every byte outside `[A-Za-z0-9._-]` as `=XX`.
+
+    Source: `/ \\ # ?` and control characters are refused in keys; a group is free text.
+    """
+    return re.sub(rb"[^A-Za-z0-9._-]", lambda found: b"=%02X" % found[0][0], group.encode()).decode()
+
+
+def topic_values(topic: TopicRow) -> dict[str, Any]:
+    """The properties of the topic's row."""
+    return {
+        "topic": topic.topic,
+        "topic_id": topic.topic_id,
+        "partitions": topic.partitions,
+        "start": topic.start,
+        "sparse": topic.sparse,
+        "pending": topic.pending,
+    }
+
+
+def topic_of(row: Row) -> TopicRow:
+    """The topic's row, read."""
+    return TopicRow(**{name: row.values[name] for name in topic_values(TopicRow("", "", 0, ""))}, etag=row.etag)
+
+
+def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
+    """`cursor` is where it says, in place of the row under its ETag; a gap that has reached its end is gone."""
+    if isinstance(cursor, Gap):
+        if cursor.next_offset >= cursor.end_offset:
+            return rows.delete(cursor.key, cursor.etag)
+        return rows.replace(cursor.key, gap_values(cursor), cursor.etag)
+    key = f"p-{cursor.partition:010}"
+    values: dict[str, Any] = {
+        "next_offset": cursor.next_offset,
+        "kept_from": cursor.kept_from,
+        "topic_id": cursor.topic_id,
+        "segment": segment_id,
+    }
+    return rows.replace(key, values, cursor.etag) if cursor.etag else rows.create(key, values)
+
+
+def position_of(row: Row) -> Position:
+    """A position's row, read."""
+    values = row.values
+    return Position(int(row.key[2:]), values["next_offset"], values["kept_from"], values["topic_id"], row.etag)
+
+
+def gap_key(gap: Gap, segment_id: str) -> str:
+    """`g-<partition>-<first offset>-<segment id>`: replays may overlap, so that offsets alone are not unique."""
+    return f"g-{gap.partition:010}-{gap.next_offset:019}-{segment_id}"
+
+
+def gap_values(gap: Gap) -> dict[str, Any]:
+    """The properties of a gap's row."""
+    return {
+        "next_offset": gap.next_offset,
+        "end_offset": gap.end_offset,
+        "why": gap.why,
+        "held": gap.held,
+        "tries": gap.tries,
+    }
+
+
+def gap_of(row: Row) -> Gap:
+    """A gap's row, read."""
+    values = row.values
+    return Gap(
+        int(row.key.split("-")[1]),
+        values["next_offset"],
+        values["end_offset"],
+        values["why"],
+        values["held"],
+        values["tries"],
+        row.key,
+        row.etag,
+    )
+
+
+def segment_values(segment: Segment) -> dict[str, Any]:
+    """The properties of a segment's row."""
+    return {
+        "topic": segment.topic,
+        "ranges": ranges_to_json(segment.ranges),
+        "records": segment.records,
+        "dead_letters": segment.dead_letters,
+        **changing_values(segment),
+    }
+
+
+def changing_values(segment: Segment) -> dict[str, Any]:
+    """Those of its properties that change after the commit."""
+    return {
+        "state": segment.state,
+        "blobs": blobs_to_json(segment.blobs),
+        "attempts": segment.attempts,
+        "waiting": segment.waiting,
+    }
+
+
+def segment_of(row: Row) -> Segment:
+    """A segment's row, read."""
+    values = row.values
+    return Segment(
+        id=row.key[2:],
+        topic=values["topic"],
+        ranges=ranges_from_json(values["ranges"]),
+        blobs=blobs_from_json(values["blobs"]),
+        records=values["records"],
+        dead_letters=values["dead_letters"],
+        state=values["state"],
+        attempts=values["attempts"],
+        waiting=values["waiting"],
+    )
