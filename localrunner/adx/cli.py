@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import uvicorn
 from azure.core.exceptions import AzureError
 
@@ -61,22 +62,24 @@ def run(args: argparse.Namespace) -> int:
         print(f"--time-scale: {args.time_scale} is not above 0", file=sys.stderr)
         return 2
     try:
-        resources = Resources(args.storage)
-        resources.create()
-    except (ValueError, KeyError):
-        print("--storage: it is not a connection string with an account name and key", file=sys.stderr)
-        return 2
-    except AzureError as error:
-        print(f"--storage: cannot be reached ({type(error).__name__}); is Azurite running?", file=sys.stderr)
+        store = Store(args.data)
+    except duckdb.IOException:
+        print(f"--data: {args.data} cannot be opened; does another double run on it?", file=sys.stderr)
         return 1
-    store = Store(args.data)
-    try:
+    with contextlib.closing(store):
+        try:
+            resources = Resources(args.storage, store.instance, store.identity_token)
+            resources.create()
+        except (ValueError, KeyError):
+            print("--storage: it is not a connection string with an account name and key", file=sys.stderr)
+            return 2
+        except AzureError as error:
+            print(f"--storage: cannot be reached ({type(error).__name__}); does Azurite run?", file=sys.stderr)
+            return 1
         catalog = Catalog(store)
         for name in ("db", *args.database):
             catalog.create_database(name)
         _serve_until_stopped(args, store, catalog, resources)
-    finally:
-        store.close()
     return 0
 
 

@@ -64,7 +64,8 @@ def _datetime(token: str, text: str) -> str:
         f" WHEN regexp_matches({text}, {_ISO_USUAL})"
         f" THEN TRY_CAST({text} AS TIMESTAMPTZ) AT TIME ZONE 'UTC'"
         f" WHEN regexp_matches({text}, {_ISO}) THEN TRY_CAST({zoned} AS TIMESTAMPTZ) AT TIME ZONE 'UTC'"
-        f" ELSE try_strptime(trim({text}), {_OLD_DATETIMES}) END"
+        # DuckDB also reads words such as 'epoch' here.
+        f" WHEN regexp_matches({text}, '[0-9]:[0-9]') THEN try_strptime(trim({text}), {_OLD_DATETIMES}) END"
     )
 
 

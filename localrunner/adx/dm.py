@@ -20,7 +20,7 @@ from localrunner.adx.batching import Batches
 from localrunner.adx.errors import IngestionError
 from localrunner.adx.ingest import Ingestor, Outcome, Sealed
 from localrunner.adx.messages import Request, decode
-from localrunner.adx.resources import FAILED_QUEUE, READY_QUEUE, SUCCEEDED_QUEUE, Resources
+from localrunner.adx.resources import Resources
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class Worker:
 
     def __init__(self, resources: Resources, ingestor: Ingestor, batches: Batches) -> None:
         self._resources = resources
-        self._ready = resources.queue(READY_QUEUE)
-        self._failed = resources.queue(FAILED_QUEUE)
-        self._succeeded = resources.queue(SUCCEEDED_QUEUE)
+        self._ready = resources.queue(resources.ready_queue)
+        self._failed = resources.queue(resources.failed_queue)
+        self._succeeded = resources.queue(resources.succeeded_queue)
         self._ingestor = ingestor
         self._batches = batches
         self._sealed: queue.Queue[Sealed | None] = queue.Queue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from datetime import UTC, datetime, timedelta
 
 from azure.core.credentials import AzureNamedKeyCredential
@@ -12,35 +11,37 @@ from azure.data.tables import TableSasPermissions, TableServiceClient, generate_
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from azure.storage.queue import QueueClient, QueueSasPermissions, QueueServiceClient, generate_queue_sas
 
-READY_QUEUE = "adx-ready"
-FAILED_QUEUE = "adx-failed"
-SUCCEEDED_QUEUE = "adx-succeeded"
-CONTAINER = "adx-temp"
-STATUS_TABLE = "adxstatus"
-
 _SAS_LIFE = timedelta(hours=24)
 _RETRIES = 2
 
 
 class Resources:
-    """Clients for one storage account, with its key."""
+    """Clients for one storage account, with its key.
 
-    def __init__(self, connection_string: str) -> None:
+    Names end in `instance`, so that several doubles can use one account without taking each other's messages.
+    """
+
+    def __init__(self, connection_string: str, instance: str, identity_token: str) -> None:
+        self.ready_queue = f"adx-ready-{instance}"
+        self.failed_queue = f"adx-failed-{instance}"
+        self.succeeded_queue = f"adx-succeeded-{instance}"
+        self._container = f"adx-temp-{instance}"
+        self._status_table = f"adxstatus{instance}"
+        self.identity_token = identity_token
         self.blobs = BlobServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
         self._queues = QueueServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
         self._tables = TableServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
         self._account, self._key = parts["AccountName"], parts["AccountKey"]
-        self.identity_token = secrets.token_urlsafe(32)
 
     def create(self) -> None:
         """Everything exists. Raises: AzureError if storage cannot be reached."""
-        for name in (READY_QUEUE, FAILED_QUEUE, SUCCEEDED_QUEUE):
+        for name in (self.ready_queue, self.failed_queue, self.succeeded_queue):
             with contextlib.suppress(ResourceExistsError):
                 self._queues.create_queue(name)
         with contextlib.suppress(ResourceExistsError):
-            self.blobs.create_container(CONTAINER)
-        self._tables.create_table_if_not_exists(STATUS_TABLE)
+            self.blobs.create_container(self._container)
+        self._tables.create_table_if_not_exists(self._status_table)
 
     def queue(self, name: str) -> QueueClient:
         """A client of one queue, whose messages are passed on as the text they are."""
@@ -56,14 +57,14 @@ class Resources:
         expiry = datetime.now(UTC) + _SAS_LIFE
         container = generate_container_sas(
             self._account,
-            CONTAINER,
+            self._container,
             account_key=self._key,
             permission=ContainerSasPermissions(read=True, write=True, list=True),
             expiry=expiry,
         )
         table = generate_table_sas(
             AzureNamedKeyCredential(self._account, self._key),
-            STATUS_TABLE,
+            self._status_table,
             permission=TableSasPermissions(read=True, add=True, update=True),
             expiry=expiry,
         )
@@ -73,15 +74,18 @@ class Resources:
         return [
             (
                 "SecuredReadyForAggregationQueue",
-                f"{queues}/{READY_QUEUE}?{self._queue_sas(READY_QUEUE, ready, expiry)}",
+                f"{queues}/{self.ready_queue}?{self._queue_sas(self.ready_queue, ready, expiry)}",
             ),
-            ("FailedIngestionsQueue", f"{queues}/{FAILED_QUEUE}?{self._queue_sas(FAILED_QUEUE, taken, expiry)}"),
+            (
+                "FailedIngestionsQueue",
+                f"{queues}/{self.failed_queue}?{self._queue_sas(self.failed_queue, taken, expiry)}",
+            ),
             (
                 "SuccessfulIngestionsQueue",
-                f"{queues}/{SUCCEEDED_QUEUE}?{self._queue_sas(SUCCEEDED_QUEUE, taken, expiry)}",
+                f"{queues}/{self.succeeded_queue}?{self._queue_sas(self.succeeded_queue, taken, expiry)}",
             ),
-            ("TempStorage", f"{blobs}/{CONTAINER}?{container}"),
-            ("IngestionsStatusTable", f"{tables}/{STATUS_TABLE}?{table}"),
+            ("TempStorage", f"{blobs}/{self._container}?{container}"),
+            ("IngestionsStatusTable", f"{tables}/{self._status_table}?{table}"),
         ]
 
     def _queue_sas(self, name: str, permission: QueueSasPermissions, expiry: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ _THREADS = 2
 _SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS meta;
 CREATE SEQUENCE IF NOT EXISTS meta.ids;
+CREATE TABLE IF NOT EXISTS meta.instance (id VARCHAR NOT NULL, identity_token VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.databases (
     name VARCHAR PRIMARY KEY, id UUID NOT NULL, created_at TIMESTAMP NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.tables (
@@ -65,6 +67,15 @@ class Store:
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
         self._connection.execute(_SCHEMA)
         self._write_lock = threading.Lock()
+        self.instance, self.identity_token = self._identity()
+
+    def _identity(self) -> tuple[str, str]:
+        """A name and a secret that are this data directory's for good."""
+        row = self._connection.execute("SELECT id, identity_token FROM meta.instance").fetchone()
+        if row is None:
+            row = (secrets.token_hex(4), secrets.token_urlsafe(32))
+            self._connection.execute("INSERT INTO meta.instance VALUES (?, ?)", row)
+        return row[0], row[1]
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

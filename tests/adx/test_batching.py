@@ -1,0 +1,155 @@
+"""When blobs are sealed into a batch, alone or together."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from localrunner.adx.batching import Batches
+from localrunner.adx.errors import IngestionError
+from localrunner.adx.messages import Request, decode
+from localrunner.adx.policy import BatchingPolicy
+from tests.adx.support import Double, wait_for
+
+START = datetime(2026, 1, 1)
+MB = 1024 * 1024
+
+
+def a_request(blob: str, size: int = 1, **properties: Any) -> Request:
+    body = {"BlobPath": f"http://a/{blob}?sig=s", "DatabaseName": "db", "TableName": "T", "RawDataSize": size}
+    body |= {"FlushImmediately": properties.pop("flush", False)}
+    body |= {"AdditionalProperties": {"format": "json", **properties}}
+    return decode(base64.b64encode(json.dumps(body).encode()).decode(), blob)
+
+
+def batches(policy: BatchingPolicy, time_scale: float = 1.0) -> Batches:
+    return Batches(lambda _database, _table: policy, time_scale)
+
+
+def test_a_batch_is_sealed_when_its_time_is_over_counted_from_its_first_blob() -> None:
+    """Later blobs do not make it younger; the span is scaled."""
+    open_batches = batches(BatchingPolicy(time_s=30), time_scale=0.1)
+    assert open_batches.add(a_request("1"), START) == []
+    assert open_batches.add(a_request("2"), START + timedelta(seconds=2)) == []
+
+    assert open_batches.due(START + timedelta(seconds=2.9)) == []
+    (sealed,) = open_batches.due(START + timedelta(seconds=3))
+
+    assert sealed.reason == "Time"
+    assert [request.path for request in sealed.requests] == ["http://a/1", "http://a/2"]
+    assert open_batches.due(START + timedelta(days=1)) == []
+
+
+def test_a_batch_is_sealed_by_count_and_by_size() -> None:
+    """Size reached or exceeded, in MB of uncompressed bytes."""
+    by_count = batches(BatchingPolicy(items=2))
+    assert by_count.add(a_request("1"), START) == []
+    assert [s.reason for s in by_count.add(a_request("2"), START)] == ["Count"]
+
+    by_size = batches(BatchingPolicy(size_mb=100))
+    assert by_size.add(a_request("1", size=100 * MB - 1), START) == []
+    assert [s.reason for s in by_size.add(a_request("2", size=1), START)] == ["Size"]
+
+
+def test_a_flush_seals_the_batch_that_the_blob_is_in() -> None:
+    """What waited before it goes with it."""
+    open_batches = batches(BatchingPolicy())
+    open_batches.add(a_request("1"), START)
+
+    (sealed,) = open_batches.add(a_request("2", flush=True), START)
+
+    assert (sealed.reason, len(sealed.requests)) == ("FlushImmediately", 2)
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ({"size": 0}, "SingleBlob_SizeUnknown"),
+        ({"tags": '["ingest-by:a"]'}, "SingleBlob_IngestByTag"),
+        ({"tags": '["ingest-by:a"]', "ingestIfNotExists": '["a"]'}, "SingleBlob_IngestIfNotExists"),
+    ],
+)
+def test_some_blobs_are_sealed_alone(properties: dict[str, Any], reason: str) -> None:
+    """Which is what makes tags and unknown sizes expensive."""
+    open_batches = batches(BatchingPolicy())
+    open_batches.add(a_request("1"), START)
+
+    (sealed,) = open_batches.add(a_request("2", **properties), START)
+
+    assert (sealed.reason, len(sealed.requests)) == (reason, 1)
+
+
+def test_blobs_with_different_properties_do_not_share_a_batch() -> None:
+    """A batch is one ingestion with one format, mapping and set of tags."""
+    open_batches = batches(BatchingPolicy(items=2))
+    assert open_batches.add(a_request("1"), START) == []
+    assert open_batches.add(a_request("2", ingestionMappingReference="M"), START) == []
+    assert open_batches.add(a_request("3", tags='["drop-by:x"]'), START) == []
+
+    assert len(open_batches.due(START + timedelta(hours=1))) == 3
+
+
+def test_the_same_blob_twice_in_one_batch_counts_once() -> None:
+    """Whatever its SAS; in the next batch it is taken again, since ADX promises nothing across batches."""
+    open_batches = batches(BatchingPolicy(items=2))
+    open_batches.add(a_request("1"), START)
+
+    with pytest.raises(IngestionError) as caught:
+        open_batches.add(a_request("1"), START)
+
+    assert caught.value.code == "BlobAlreadyReceived_BlobAlreadyFoundInBatch"
+    assert [len(s.requests) for s in open_batches.due(START + timedelta(hours=1))] == [1]
+    assert open_batches.add(a_request("1"), START) == []
+
+
+def test_the_policy_of_the_table_wins_over_the_database_s_and_that_over_the_default(double: Double) -> None:
+    """Two blobs, a policy of two items: sealed by count long before the time."""
+    table = double.table("n: long")
+    double.command(".alter database Other policy ingestionbatching @'{\"MaximumNumberOfItems\": 3}'")
+    double.command(f".alter table {table} policy ingestionbatching @'{{\"MaximumNumberOfItems\": 2}}'")
+    double.command(".alter database db policy ingestionbatching '{\"MaximumNumberOfItems\": 1}'")
+    try:
+        for n in (1, 2):
+            double.queue_blob(
+                double.upload(b'{"n": %d}' % n), double.properties(table, flush_immediately=False), 8
+            )
+        wait_for("both rows are in the table", lambda: double.count(table) == 2)
+    finally:
+        double.command(".delete database db policy ingestionbatching")
+
+    (batch,) = double.batches(table)
+    assert (batch["seal_reason"], batch["blobs"], batch["rows"], batch["raw_bytes"]) == ("Count", 2, 2, 16)
+    assert batch["outcome"] == "succeeded"
+
+
+def test_a_batch_waits_for_its_time_and_no_longer(double: Double) -> None:
+    """The shared double scales by 0.001, so that the default of five minutes is 0.3 s."""
+    table = double.table("n: long")
+    double.queue_blob(double.upload(b'{"n": 1}'), double.properties(table, flush_immediately=False), 8)
+
+    wait_for("the row is in the table", lambda: double.count(table) == 1)
+
+    (batch,) = double.batches(table)
+    opened, sealed = (datetime.fromisoformat(batch[name]) for name in ("opened_at", "sealed_at"))
+    assert batch["seal_reason"] == "Time"
+    assert sealed - opened >= timedelta(seconds=0.3)
+
+
+def test_data_with_an_ingest_by_tag_is_taken_once(double: Double) -> None:
+    """`ingestIfNotExists` skips a blob whose tag some extent of the table has; other tables do not matter."""
+    table, other = double.table("n: long"), double.table("n: long")
+    once: dict[str, Any] = {"ingest_by_tags": ["a"], "ingest_if_not_exists": ["a"], "drop_by_tags": ["b"]}
+
+    for target in (table, table, other):
+        assert double.ingest(target, b'{"n": 1}', **once) == "Succeeded"
+    assert double.ingest(table, b'{"n": 2}', ingest_if_not_exists=["z"], ingest_by_tags=["z"]) == "Succeeded"
+
+    assert sorted(double.query(table)) == [[1], [2]]
+    assert double.count(other) == 1
+    assert [batch["outcome"] for batch in double.batches(table)] == ["succeeded", "skipped", "succeeded"]
+    tags = [extent["Tags"] for extent in double.command(f".show table {table} extents")]
+    assert [set(text.split()) for text in tags] == [{"ingest-by:a", "drop-by:b"}, {"ingest-by:z"}]

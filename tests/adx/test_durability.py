@@ -1,0 +1,115 @@
+"""A killed double loses nothing and goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from azure.storage.queue import QueueServiceClient
+
+from tests.adx.support import Double, wait_for
+
+
+@pytest.fixture
+def mortal(azurite: str, tmp_path: Path) -> Iterator[Double]:
+    """A double of the test's own."""
+    own = Double(tmp_path, azurite, time_scale=0.001)
+    own.start()
+    try:
+        yield own
+    finally:
+        own.stop()
+
+
+def waiting(double: Double) -> int:
+    """Messages in its ingestion queue, seen or unseen."""
+    manager = double.ingestion._resource_manager
+    (queue,) = manager.get_ingestion_queues()
+    name = queue.object_name.rpartition("/")[2]
+    properties = QueueServiceClient.from_connection_string(double.storage).get_queue_client(name)
+    return properties.get_queue_properties().approximate_message_count or 0
+
+
+def test_tables_rows_mappings_policies_and_batches_survive_a_kill(mortal: Double) -> None:
+    """Everything that a command or a batch has changed is on disk once the reply or the row is seen."""
+    table = mortal.table("n: long, d: dynamic")
+    mortal.command(f'.create table {table} ingestion json mapping "M" \'[{{"column": "n", "path": "$.x"}}]\'')
+    mortal.command(f".alter table {table} policy ingestionbatching '{{\"MaximumNumberOfItems\": 7}}'")
+    mortal.command(f".alter-merge table {table} (later: string)")
+    assert mortal.ingest(table, b'{"x": 1}', ingestion_mapping_reference="M", ingest_by_tags=["a"]) == "Succeeded"
+    before = (mortal.batches(table), mortal.command(f".show table {table} extents"))
+
+    mortal.kill()
+    mortal.start()
+
+    assert mortal.query(table) == [[1, None, ""]]
+    assert (mortal.batches(table), mortal.command(f".show table {table} extents")) == before
+    assert mortal.command(f".show table {table} cslschema")[0]["Schema"] == "n:long, d:dynamic, later:string"
+    assert [row["Name"] for row in mortal.command(f".show table {table} ingestion mappings")] == ["M"]
+    assert (
+        '"MaximumNumberOfItems": 7' in mortal.command(f".show table {table} policy ingestionbatching")[0]["Policy"]
+    )
+
+
+def test_blobs_whose_batch_was_open_at_the_kill_are_ingested_after_it(mortal: Double) -> None:
+    """Messages stay in the queue until rows and record are committed, so an open batch is no loss."""
+    table = mortal.table("n: long")
+    mortal.command(f'.alter table {table} policy ingestionbatching \'{{"MaximumBatchingTimeSpan": "00:30:00"}}\'')
+    for n in range(5):
+        mortal.queue_blob(mortal.upload(b'{"n": %d}' % n), mortal.properties(table, flush_immediately=False), 8)
+    assert mortal.count(table) == 0
+
+    mortal.kill()
+    mortal.start()
+    mortal.command(f".delete table {table} policy ingestionbatching")
+
+    wait_for("all rows are in the table", lambda: mortal.count(table) == 5)
+    assert sorted(mortal.query(table)) == [[n] for n in range(5)]
+    wait_for("the queue is empty", lambda: waiting(mortal) == 0)
+
+
+def test_kills_at_any_moment_of_ingestion_lose_nothing(mortal: Double) -> None:
+    """Killed again and again while it ingests: every row is there, and a tagged blob exactly once."""
+    table, tagged = mortal.table("n: long"), mortal.table("n: long")
+    for n in range(60):
+        mortal.queue_blob(
+            mortal.upload(b'{"n": %d}' % n), mortal.properties(table, flush_immediately=n % 7 == 0), 8
+        )
+    for n in range(12):
+        once = mortal.properties(tagged, ingest_by_tags=[f"b{n}"], ingest_if_not_exists=[f"b{n}"])
+        mortal.queue_blob(mortal.upload(b'{"n": %d}' % n), once, 8)
+
+    for _ in range(3):
+        mortal.kill()
+        mortal.start()
+        seen = mortal.count(table) + mortal.count(tagged)
+        wait_for("something more was ingested, or all is", lambda: _more(mortal, table, tagged, seen))
+
+    wait_for("every row arrived", lambda: mortal.query(f"{table} | summarize dcount(n)")[0][0] == 60, 40)
+    wait_for("every tagged row arrived", lambda: mortal.count(tagged) >= 12, 40)
+    wait_for("the queue is empty", lambda: waiting(mortal) == 0, 40)
+    assert sorted(mortal.query(tagged)) == [[n] for n in range(12)]
+
+
+def _more(double: Double, table: str, tagged: str, seen: int) -> bool:
+    return double.count(table) + double.count(tagged) > seen or waiting(double) == 0
+
+
+def test_a_second_double_on_the_same_directory_is_refused(mortal: Double) -> None:
+    """Two writers of one file would corrupt it; the reason is on the screen."""
+    second = Double(mortal.directory, mortal.storage)
+
+    with pytest.raises(Exception, match="cannot be opened"):
+        second.start()
+
+
+def test_two_doubles_on_one_storage_account_do_not_take_each_other_s_messages(
+    double: Double, mortal: Double
+) -> None:
+    """Queues belong to a data directory."""
+    here, there = double.table("n: long"), mortal.table("n: long")
+
+    assert double.ingest(here, b'{"n": 1}') == "Succeeded"
+    assert mortal.ingest(there, b'{"n": 2}') == "Succeeded"
+    assert double.batches(there) == mortal.batches(here) == []
