@@ -39,6 +39,8 @@ JVM_FLAGS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Kafka logs through slf4j; its simplest binding writes to the standard error stream.
 LOG_FLAGS = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
 
+PROPERTIES_FILE = "server.properties"
+# Paths are relative, since Kafka reads a comma in them as the end and knows Latin-1 alone.
 # One node: nothing can be replicated. Internal topics get one partition each, since every partition costs
 # files and start-up time. A rebalance begins at once instead of waiting for more members.
 # A killed broker is let in again only when its former session has run out: after 4 s instead of 9 s.
@@ -50,7 +52,7 @@ listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
+log.dirs=data
 num.partitions={partitions}
 default.replication.factor=1
 offsets.topic.num.partitions=1
@@ -94,14 +96,12 @@ def start(directory: Path, log: Path, port: int, controller_port: int) -> Child:
     if not installed():
         raise NotReadyError("kafka: Java or the jars are missing; run `make setup`, or give an address")
     directory.mkdir(parents=True, exist_ok=True)
-    data = directory / "data"
-    properties = directory / "server.properties"
-    properties.write_text(
-        PROPERTIES.format(port=port, controller_port=controller_port, data=data, partitions=TOPIC_PARTITIONS)
+    (directory / PROPERTIES_FILE).write_text(
+        PROPERTIES.format(port=port, controller_port=controller_port, partitions=TOPIC_PARTITIONS)
     )
-    if not (data / "meta.properties").exists():
-        _format(properties, directory)
-    return spawn("kafka", [*_java(), "kafka.Kafka", str(properties)], log)
+    if not (directory / "data" / "meta.properties").exists():
+        _format(directory)
+    return spawn("kafka", [*_java(), "kafka.Kafka", PROPERTIES_FILE], log, cwd=directory)
 
 
 def start_in_docker(log: Path, port: int) -> Child:
@@ -172,13 +172,13 @@ def _java() -> list[str]:
     return ["java", *JVM_FLAGS, *LOG_FLAGS, "-cp", f"{LIBS}/*"]
 
 
-def _format(properties: Path, directory: Path) -> None:
+def _format(directory: Path) -> None:
     """The data directory carries a cluster id, without which Kafka does not start.
 
     Source: KRaft wants `kafka-storage format` once; ids are 16 bytes in url-safe base64 without padding.
     """
     cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-    command = [*_java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", str(properties)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_S, check=False)
+    command = [*_java(), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", PROPERTIES_FILE]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=FORMAT_S, check=False)
     if done.returncode != 0:
         raise NotReadyError(f"kafka: cannot format {directory}: {(done.stdout + done.stderr).strip()[-500:]}")

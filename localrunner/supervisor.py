@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -119,7 +120,7 @@ class Component:
             try:
                 self._child = self.part.start()
                 self.part.wait_ready(self._child)
-            except NotReadyError as fault:
+            except (NotReadyError, OSError, subprocess.SubprocessError) as fault:
                 if not self._stopping.is_set():
                     LOGGER.error("%s: not started again yet: %s", self.part.name, fault)
                 self._stopping.wait(delay_s)

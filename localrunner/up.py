@@ -20,7 +20,10 @@ from localrunner.processes import NotReadyError
 from localrunner.stack import Stack, write_ready_file
 from sinkcore.errors import ConfigError
 
+LOGGER = logging.getLogger("localrunner")
 PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+# One Ctrl-C can arrive twice: from the terminal, and from a parent that passes it on.
+SAME_SIGNAL_S = 1.0
 EXIT_FAILED = 1
 EXIT_FAULTS = 2
 
@@ -64,29 +67,25 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     """The stack ran until SIGINT or SIGTERM; a second one ends it without a drain."""
 
     def changed(stack: Stack) -> None:
-        if ready_file is not None:
+        if ready_file is None:
+            return
+        try:
             write_ready_file(ready_file, stack)
+        except OSError as fault:
+            # Whoever removed its directory does not want it; the stack goes on.
+            LOGGER.error("%s: cannot be written: %s", ready_file, fault.strerror)
 
     stack = Stack(plan, changed)
-    asked = threading.Event()
-
-    def asked_to_stop(number: int, _: FrameType | None) -> None:
-        if asked.is_set():
-            # Nothing needs to be killed here: no child outlives this process.
-            os._exit(128 + number)
-        asked.set()
-        stack.stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, asked_to_stop)
+    asked = _stop_on_signals(stack)
     if ready_file is not None:
+        ready_file.parent.mkdir(parents=True, exist_ok=True)
         ready_file.unlink(missing_ok=True)
     for note in plan.notes:
         print(note, flush=True)
     began = time.monotonic()
     try:
         stack.start()
-    except NotReadyError as fault:
+    except (NotReadyError, OSError) as fault:
         if asked.is_set():
             return 0
         print(fault, file=sys.stderr)
@@ -103,6 +102,26 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     if not drained:
         print("up: a host did not drain in time and was killed", file=sys.stderr)
     return 0 if drained else EXIT_FAILED
+
+
+def _stop_on_signals(stack: Stack) -> threading.Event:
+    """The event is set by the first SIGINT or SIGTERM, and `stack` stops; one that comes later ends us at once."""
+    asked = threading.Event()
+    first_at = 0.0
+
+    def take(number: int, _: FrameType | None) -> None:
+        nonlocal first_at
+        if not asked.is_set():
+            first_at = time.monotonic()
+            asked.set()
+            stack.stopping.set()
+        elif time.monotonic() - first_at > SAME_SIGNAL_S:
+            # Nothing needs to be killed here: no child outlives this process.
+            os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, take)
+    return asked
 
 
 def screen(stack: Stack) -> str:
