@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+import uuid
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from localrunner.adx.resources import Resources
 _LOG = logging.getLogger(__name__)
 
 # How long a message stays out of sight. Not renewed: one that comes back while it is held here is known by its id.
-_LEASE_S = 5
+_LEASE_S = 2
 _MESSAGES_MAX = 32
 _IDLE_S = 0.2
 _BUSY_S = 0.02
@@ -137,10 +138,21 @@ class Worker:
     def _refuse(self, request: Request, error: IngestionError) -> None:
         """A blob that comes into no batch: reported, and its message deleted."""
         operation_id = self._ingestor.refuse(request, error)
+        if self._report_failure(request, error, operation_id):
+            self._delete(request.message_id)
+        else:
+            self._release(request.message_id)
+
+    def _report_failure(self, request: Request, error: IngestionError, operation_id: uuid.UUID) -> bool:
+        """Whether the client can know: it was told, or wants not to be."""
         report = reports.failure(request, error, operation_id)
-        if report is not None:
-            self._failed.send_message(report)
-        self._delete(request.message_id)
+        try:
+            if report is not None:
+                self._failed.send_message(report)
+        except AzureError as azure_error:
+            _LOG.warning("report_delayed error=%s", type(azure_error).__name__)
+            return False
+        return True
 
     def _seal(self, sealed: Sealed) -> None:
         with self._lock:
@@ -173,18 +185,30 @@ class Worker:
 
     def _finish(self, sealed: Sealed, outcome: Outcome) -> None:
         """Reports first, then the messages go: a kill between them repeats a report, and loses none."""
+        told = []
         for index, request in enumerate(sealed.requests):
             error = outcome.failures.get(index)
-            if error is not None:
-                target, report = self._failed, reports.failure(request, error, outcome.operation_id)
-            else:
-                target, report = self._succeeded, reports.success(request, outcome.operation_id)
+            if error is None:
+                self._report_success(request, outcome.operation_id)
+            elif not self._report_failure(request, error, outcome.operation_id):
+                self._release(request.message_id)
+                continue
+            told.append(request.message_id)
+        list(self._pool.map(self._delete, told))
+
+    def _report_success(self, request: Request, operation_id: uuid.UUID) -> None:
+        report = reports.success(request, operation_id)
+        try:
             if report is not None:
-                try:
-                    target.send_message(report)
-                except AzureError as azure_error:
-                    _LOG.error("report_lost batch=%d error=%s", outcome.number, type(azure_error).__name__)
-        list(self._pool.map(self._delete, [request.message_id for request in sealed.requests]))
+                self._succeeded.send_message(report)
+        except AzureError as azure_error:
+            # The rows are there; to keep the message would repeat them.
+            _LOG.warning("report_lost error=%s", type(azure_error).__name__)
+
+    def _release(self, message_id: str) -> None:
+        """The message is not ours any more: it comes again."""
+        with self._lock:
+            self._held.pop(message_id)
 
     def _delete(self, message_id: str) -> None:
         with self._lock:

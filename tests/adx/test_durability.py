@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,11 +81,11 @@ def test_kills_at_any_moment_of_ingestion_lose_nothing(mortal: Double) -> None:
         once = mortal.properties(tagged, ingest_by_tags=[f"b{n}"], ingest_if_not_exists=[f"b{n}"])
         mortal.queue_blob(mortal.upload(b'{"n": %d}' % n), once, 8)
 
-    for _ in range(3):
+    for kills in range(1, 4):
+        # Not before something was ingested since the last one, so that each kill meets work in hand.
+        wait_for("ingestion goes on", functools.partial(_rows_or_done, mortal, table, tagged, kills * 8))
         mortal.kill()
         mortal.start()
-        seen = mortal.count(table) + mortal.count(tagged)
-        wait_for("something more was ingested, or all is", lambda: _more(mortal, table, tagged, seen))
 
     wait_for("every row arrived", lambda: mortal.query(f"{table} | summarize dcount(n)")[0][0] == 60, 40)
     wait_for("every tagged row arrived", lambda: mortal.count(tagged) >= 12, 40)
@@ -92,8 +93,8 @@ def test_kills_at_any_moment_of_ingestion_lose_nothing(mortal: Double) -> None:
     assert sorted(mortal.query(tagged)) == [[n] for n in range(12)]
 
 
-def _more(double: Double, table: str, tagged: str, seen: int) -> bool:
-    return double.count(table) + double.count(tagged) > seen or waiting(double) == 0
+def _rows_or_done(double: Double, table: str, tagged: str, rows: int) -> bool:
+    return double.count(table) + double.count(tagged) > rows or waiting(double) == 0
 
 
 def test_a_second_double_on_the_same_directory_is_refused(mortal: Double) -> None:

@@ -65,7 +65,7 @@ def test_altering_a_table_keeps_the_data_of_the_columns_that_stay(double: Double
     assert double.query(f"{name} | where b == 'z'") == [["s", "z", 3, 4, 5]]
 
     for command in (f".alter table {name} (b: long)", f".create-merge table {name} (b: long)"):
-        with pytest.raises(KustoApiError, match="'b'.* is of type string"):
+        with pytest.raises(KustoApiError, match=r"'b'.* is of type string"):
             double.command(command)
 
 

@@ -13,6 +13,10 @@ from azure.kusto.data.exceptions import KustoApiError
 from tests.adx.support import Double
 
 
+def request_properties() -> ClientRequestProperties:
+    return ClientRequestProperties()  # type: ignore[no-untyped-call]
+
+
 @pytest.fixture(scope="module")
 def flights(double: Double) -> str:
     """A table of four rows in two extents."""
@@ -29,7 +33,10 @@ def flights(double: Double) -> str:
 
 def test_column_types_are_kusto_s(double: Double) -> None:
     """Each value reaches Python as azure-kusto-data makes it from the wire form."""
-    kql = "print a=true, b=int(1), c=2, d=0.5, e='s', f=datetime(2020-01-01 01:02:03.5), g=1.5h, h=dynamic([1]), i=guid(74be27de-1e4e-49d9-b579-fe0b331d3642)"
+    kql = (
+        "print a=true, b=int(1), c=2, d=0.5, e='s', f=datetime(2020-01-01 01:02:03.5), g=1.5h, h=dynamic([1]),"
+        " i=guid(74be27de-1e4e-49d9-b579-fe0b331d3642)"
+    )
     table = double.kusto.execute_query("db", kql).primary_results[0]
 
     assert [column.column_type for column in table.columns] == [
@@ -142,7 +149,7 @@ def test_a_table_of_another_database_can_be_named(double: Double, flights: str) 
 
 def test_query_parameters_are_values(double: Double, flights: str) -> None:
     """As Kusto's clients send them: literals as text."""
-    properties = ClientRequestProperties()
+    properties = request_properties()
     properties.set_parameter("origin", "EWR'; drop")
     properties.set_parameter("far", "1000")
     properties.set_parameter("since", "datetime(2020-01-01T00:00:00Z)")
@@ -156,7 +163,7 @@ def test_query_parameters_are_values(double: Double, flights: str) -> None:
 
 def test_unknown_request_properties_are_refused(double: Double) -> None:
     """Ignoring one would answer another question."""
-    properties = ClientRequestProperties()
+    properties = request_properties()
     properties.set_option("query_take_max_records", 1)
 
     with pytest.raises(KustoApiError, match="query_take_max_records"):
@@ -165,9 +172,11 @@ def test_unknown_request_properties_are_refused(double: Double) -> None:
 
 def test_a_query_that_takes_too_long_is_ended(double: Double) -> None:
     """`servertimeout`, which every Kusto client sends."""
-    properties = ClientRequestProperties()
+    properties = request_properties()
     properties.set_option("servertimeout", timedelta(seconds=0.3))
-    endless = "range a from 1 to 100000 step 1 | extend k = 1 | join kind=inner (range b from 1 to 100000 step 1 | extend k = 1) on k | summarize sum(a * b)"
+    numbers = "range {} from 1 to 100000 step 1 | extend k = 1"
+    right = numbers.format("b")
+    endless = f"{numbers.format('a')} | join kind=inner ({right}) on k | summarize sum(a * b)"
 
     with pytest.raises(KustoApiError, match="timed out") as caught:
         double.query(endless, properties=properties)
@@ -180,7 +189,7 @@ def test_queries_are_answered_while_data_is_ingested(double: Double, flights: st
     table = double.table("n: long, s: string")
     lines = b"\n".join(b'{"n": %d, "s": "%b"}' % (n, uuid.uuid4().hex.encode()) for n in range(60_000))
     source = double.queue_blob(double.upload(lines), double.properties(table), len(lines))
-    counts = set()
+    counts: set[int] = set()
     while not counts or max(counts) < 60_000:
         assert double.query(f"{flights} | count") == [[4]]
         counts.add(double.count(table))
