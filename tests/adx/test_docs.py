@@ -1,0 +1,37 @@
+"""docs/adx-double.md against the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from localrunner.adx import commands, mgmt
+from localrunner.adx.errors import INGESTION_CODES
+from localrunner.adx.plans import FORMATS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "adx-double.md").read_text()
+assert commands  # imported for its effect: it registers the management commands
+
+
+@pytest.mark.parametrize("pattern", mgmt.patterns())
+def test_every_command_is_documented(pattern: str) -> None:
+    """By the pattern it is registered under."""
+    assert f"`{pattern}`" in PAGE
+
+
+def test_every_documented_command_exists() -> None:
+    """The table of commands holds nothing else."""
+    table = PAGE.partition("## Commands")[2].partition("## Queries")[0]
+    named = {text for text in re.findall(r"`(\.[^`]+)`", table) if "|" not in text}
+
+    assert named == set(mgmt.patterns())
+
+
+def test_codes_and_formats_are_the_documented_ones() -> None:
+    """In both directions."""
+    codes = PAGE.partition("## Failure codes")[2].partition("## Not yet")[0]
+
+    assert set(re.findall(r"`([A-Z]\w+_\w+)`", codes)) == set(INGESTION_CODES)
+    assert all(f"`{name}`" in PAGE for name in FORMATS)
