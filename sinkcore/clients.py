@@ -25,10 +25,22 @@ if TYPE_CHECKING:
     from azure.kusto.data import KustoClient, KustoConnectionStringBuilder
     from azure.kusto.ingest import QueuedIngestClient
 
-# A socket that hangs must not eat the invocation's time: it is given up, and the call made again.
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 20
-BLOB_RETRIES_MAX = 3
+# A socket that hangs must not eat the invocation's time: it is given up after an eighth of it, or after this at
+# the most, and the call made again.
+CONNECT_TIMEOUT_MAX_S = 5.0
+READ_TIMEOUT_MAX_S = 20.0
+TIMEOUT_MIN_S = 1.0
+TRY_SHARE = 1 / 8
+# After 2 s, then after 4 more. Source: by itself the SDK waits for 15 s and more, which most invocations have not.
+BLOB_RETRIES: dict[str, Any] = {
+    "retry_total": 2,
+    "initial_backoff": 0,
+    "increment_base": 2,
+    "random_jitter_range": 1,
+}
+# A larger body goes in blocks of 4 MiB. Source: the SDK gives a whole send no more time than a connect, so that
+# one of 64 MiB, its own limit, would never get through a slow line.
+SINGLE_PUT_MAX_BYTES = 8 << 20
 UPLOAD_THREADS = 8
 
 
@@ -47,7 +59,7 @@ class App:
 def build_app(settings: Settings, clock: Clock | None = None) -> App:
     """An app on Azure's clients (or the local ones, by the same settings), with its table and containers made."""
     clock = clock or SystemClock()
-    blob_service, table_service = _storage_services(settings.storage)
+    blob_service, table_service = _storage_services(settings.storage, settings.invocation_max_s)
     table = AzureTable(table_service.get_table_client(settings.ledger_table))
     blobs = AzureBlobs(blob_service, _signer(settings, blob_service, clock))
     table.create_if_missing()
@@ -65,9 +77,13 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
     return App(sink, AdxRows(lambda: _query_client(kusto), clock))
 
 
-def _storage_services(storage: Storage) -> tuple[BlobServiceClient, TableServiceClient]:
-    timeouts: dict[str, Any] = {"connection_timeout": CONNECT_TIMEOUT_S, "read_timeout": READ_TIMEOUT_S}
-    blob_options: dict[str, Any] = {**timeouts, "retry_total": BLOB_RETRIES_MAX}
+def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServiceClient, TableServiceClient]:
+    try_s = max(TIMEOUT_MIN_S, invocation_max_s * TRY_SHARE)
+    timeouts: dict[str, Any] = {
+        "connection_timeout": min(CONNECT_TIMEOUT_MAX_S, try_s),
+        "read_timeout": min(READ_TIMEOUT_MAX_S, try_s),
+    }
+    blob_options: dict[str, Any] = {**timeouts, **BLOB_RETRIES, "max_single_put_size": SINGLE_PUT_MAX_BYTES}
     # A transaction is never sent twice behind the ledger's back (sinkcore.table reads with retries of its own).
     table_options: dict[str, Any] = {**timeouts, "retry_total": 0}
     if storage.connection_string is not None:

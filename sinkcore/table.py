@@ -169,7 +169,9 @@ class _ServerDate:
         self.at: datetime | None = None
 
     def note(self, response: Any) -> None:
-        self.at = parsedate_to_datetime(response.http_response.headers["Date"])
+        date = response.http_response.headers.get("Date")
+        # What stands between us and the service answers without one at times.
+        self.at = parsedate_to_datetime(date) if date else None
 
 
 def _sdk_operation(partition: str, operation: Operation) -> tuple[str, dict[str, Any], dict[str, Any]]:
