@@ -1,0 +1,194 @@
+"""Imports point one way, and what must be pure or quick to start imports nothing that is not."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# A module imports only what stands before it, so that there is no way round in a circle either.
+ORDER = (
+    *("errors",),
+    *("declared", "clock", "telemetry"),
+    *("records", "routes", "connections", "settings", "segment"),
+    *("encode",),
+    *("kafka", "table", "staging", "ingest", "landed", "deadletters"),
+    *("ledger_rows", "ledger", "cursors", "queueing"),
+    *("sink", "sweep"),
+    *("triggers", "clients"),
+)
+# Who may import whom at the top. The operator's command line will import sinkcore, and be imported by nobody.
+PARTS = {
+    "sinkcore": {"sinkcore"},
+    "function_app": {"sinkcore"},
+    "localrunner": {"sinkcore", "localrunner"},
+    "bench": {"sinkcore", "localrunner", "function_app", "bench"},
+    "tests": {"sinkcore", "localrunner", "function_app", "bench", "tests"},
+}
+# `localrunner` takes the settings, and the words in which they are refused.
+RUNNER_TAKES = {"sinkcore.settings", "sinkcore.errors"}
+SDKS = {"azure.core", "azure.data", "azure.identity", "azure.kusto", "azure.storage", "confluent_kafka"}
+IO = SDKS | {"asyncio", "concurrent", "http", "requests", "socket", "subprocess", "threading", "time", "urllib"}
+# What a start pays for: each SDK costs a tenth of a second and more, and indexing waits for it.
+IMPORTED_AT_START = {"azure.functions", "msgspec"}
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A dotted name that a module imports; `at_start` is False where a call or a type checker asks for it."""
+
+    name: str
+    at_start: bool
+
+
+def imports_of(source: str) -> Iterator[Import]:
+    """Every import, wherever in the module it stands."""
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(source), True)]
+    while pending:
+        node, at_start = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, at_start) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "an import from `.` names no module"
+            yield from (Import(f"{node.module}.{alias.name}", at_start) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += [(child, False) for child in node.body] + [(child, at_start) for child in node.orelse]
+        else:
+            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            pending += [(child, at_start and not inside) for child in ast.iter_child_nodes(node)]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {
+    module_of(path): path
+    for part in PARTS
+    for path in (ROOT / f"{part}.py", *(ROOT / part).rglob("*.py"))
+    if path.exists()
+}
+IMPORTS = {module: list(imports_of(path.read_text())) for module, path in FILES.items()}
+
+
+def resolved(name: str) -> str:
+    """The module of ours that an imported name is, or is in; the name itself where it is somebody else's."""
+    parts = name.split(".")
+    ours = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((module for module in ours if module in FILES), name)
+
+
+def is_in(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def closure(module: str, *, at_start: bool = False) -> set[str]:
+    """What is imported with `module`, by way of modules of ours; at its start only, or by anything in them."""
+    seen: set[str] = set()
+    pending = [module]
+    while pending:
+        known = pending.pop()
+        if known in seen:
+            continue
+        seen.add(known)
+        # Importing a module runs its packages first.
+        pending += [resolved(known.rpartition(".")[0])] if "." in known and known in FILES else []
+        pending += [resolved(i.name) for i in IMPORTS.get(known, ()) if i.at_start or not at_start]
+    return seen
+
+
+def place(module: str) -> int:
+    name = module.split(".")[1]
+    assert name in ORDER, f"{module} has no place in ORDER; give it one"
+    return ORDER.index(name)
+
+
+def modules_in(part: str) -> list[str]:
+    return sorted(module for module in FILES if is_in(module, {part}))
+
+
+@pytest.mark.parametrize("module", [module for module in modules_in("sinkcore") if module != "sinkcore"])
+def test_a_module_of_sinkcore_imports_only_what_stands_below_it(module: str) -> None:
+    """Design, section 3: one may read the tree from the bottom, and never meets what has not been read."""
+    below = {resolved(each.name) for each in IMPORTS[module]} - {"sinkcore"}
+    same_package = module.split(".")[1]
+
+    wrong = [
+        other
+        for other in below
+        if is_in(other, {"sinkcore"}) and other.split(".")[1] != same_package and place(other) >= place(module)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_imports_one_that_it_must_do_without(part: str) -> None:
+    """What is published is `function_app` and `sinkcore`, so they cannot need anything else of this checkout."""
+    tops = {top for top in (*PARTS, "sinkctl") if top not in PARTS[part]}
+
+    wrong = {m: each.name for m in modules_in(part) for each in IMPORTS[m] if is_in(resolved(each.name), tops)}
+
+    assert wrong == {}
+
+
+def test_localrunner_takes_settings_and_words_from_sinkcore_and_nothing_else() -> None:
+    """A stand-in that shared code with the sink would share its mistakes."""
+    taken = {resolved(each.name) for module in modules_in("localrunner") for each in IMPORTS[module]}
+
+    assert {module for module in taken if is_in(module, {"sinkcore"})} <= RUNNER_TAKES
+
+
+@pytest.mark.parametrize("module", ["encode", "routes", "records", "settings", "segment"])
+def test_what_is_pure_reaches_no_io_by_any_way(module: str) -> None:
+    """Routing and encoding are tested, and timed, without anything that could wait."""
+    reached = set().union(*(closure(each) for each in modules_in(f"sinkcore.{module}")))
+
+    assert {name for name in reached if is_in(name, IO)} == set()
+
+
+def test_cursors_does_no_io_of_its_own() -> None:
+    """What a batch moves is arithmetic; it borrows its words from the ledger, which is why this is no closure."""
+    assert {each.name for each in IMPORTS["sinkcore.cursors"] if is_in(each.name, IO)} == set()
+
+
+def test_a_start_imports_no_sdk() -> None:
+    """Every new instance, and every worker that takes a dead one's place, pays before its first record."""
+    names = closure("function_app", at_start=True)
+    foreign = {name for name in names if name not in FILES and name.split(".")[0] not in sys.stdlib_module_names}
+
+    assert {name for name in foreign if not is_in(name, IMPORTED_AT_START)} == set()
+    assert is_in("sinkcore.triggers", names), "the walk has followed function_app"
+
+
+def test_the_walk_sees_an_import_wherever_it_stands() -> None:
+    """Lest an arrow hide in a function, or a type checker's import count as one at start."""
+    source = """
+from typing import TYPE_CHECKING
+import one
+if TYPE_CHECKING:
+    from two import a
+def f():
+    if f:
+        import three.b
+class C:
+    try:
+        from four import c
+    except ImportError:
+        pass
+"""
+
+    assert {(each.name, each.at_start) for each in imports_of(source)} == {
+        ("typing.TYPE_CHECKING", True),
+        ("one", True),
+        ("two.a", False),
+        ("three.b", False),
+        ("four.c", True),
+    }
