@@ -18,7 +18,7 @@ ORDER = (
     *("declared", "clock", "telemetry"),
     *("records", "routes", "connections", "settings", "segment"),
     *("encode",),
-    *("kafka", "reading", "gaps", "table", "staging", "ingest", "landed", "deadletters"),
+    *("kafka", "gaps", "reading", "table", "staging", "ingest", "landed", "deadletters"),
     *("ledger_rows", "ledger", "cursors", "queueing"),
     *("sink", "sweep"),
     *("triggers", "clients"),
