@@ -13,6 +13,7 @@ import requests
 
 from tests.adx.support import Double
 
+MIB = 1024 * 1024
 ENDPOINTS = ["/v1/rest/mgmt", "/v1/rest/query", "/v2/rest/query"]
 BODIES: list[bytes] = [
     b"",
@@ -62,6 +63,12 @@ def test_broken_gzip_is_a_bad_request_and_good_gzip_is_none(double: Double) -> N
     check(requests.post(double.engine + "/v2/rest/query", data=body, headers=headers, timeout=10), 400)
     good = requests.post(double.engine + "/v2/rest/query", data=gzip.compress(body), headers=headers, timeout=10)
     assert good.status_code == 200
+    large = b" " * (17 * MIB)
+    check(requests.post(double.engine + "/v2/rest/query", data=large, timeout=10), 413)
+    check(
+        requests.post(double.engine + "/v2/rest/query", data=gzip.compress(large), headers=headers, timeout=10),
+        413,
+    )
 
 
 @pytest.mark.parametrize(
