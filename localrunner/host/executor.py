@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from localrunner.host import wire
 from localrunner.host.dispatcher import Dispatcher
@@ -145,7 +145,7 @@ class BatchExecutor:
                 self._store(partition, next_offset)
             except KafkaException as fault:
                 # A revoked partition refuses; the rest of the batch's partitions are then left out too.
-                self._log.error(KAFKA, f"Commit error: {fault.args[0].str()}")
+                self._log.error(KAFKA, f"Commit error: {KafkaError(fault.args[0].code()).str()}")
                 return
             self._log.info(KAFKA, f"Stored commit offset {self._trigger.topic} / {partition} / {next_offset}")
 
