@@ -15,8 +15,8 @@ from azure.storage.blob import BlobServiceClient
 
 from sinkcore.clock import Clock, SystemClock
 from sinkcore.connections import Kusto, Storage
-from sinkcore.gaps import ConfluentLog
 from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
+from sinkcore.kafkalog import ConfluentLog
 from sinkcore.landed import AdxRows
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
