@@ -54,6 +54,10 @@ class App:
     sink: Sink
     sweeper: Sweeper
 
+    def sweep(self) -> int:
+        """What was left undone is done; how many segments were finished."""
+        return self.sweeper.sweep()
+
 
 def build_app(settings: Settings, clock: Clock | None = None) -> App:
     """An app on Azure's clients (or the local ones, by the same settings), with its table and containers made."""
