@@ -16,6 +16,7 @@ import pytest
 from localrunner.host.settings import AppSettings
 from localrunner.host.triggers import KafkaTrigger, TimerTrigger, accept
 from localrunner.host.wire import FunctionMetadata, RetryOptions
+from localrunner.kafka import create_topics
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMPORT_TIMEOUT_S = 60
@@ -187,20 +188,24 @@ def test_production_installs_these_packages_in_these_versions_and_no_others() ->
     assert pins == {name: importlib.metadata.version(name) for name in pins}
 
 
-def test_a_batch_is_delivered_and_nothing_is_returned(azurite: str) -> None:
+def test_a_batch_is_delivered_and_nothing_is_returned(azurite: str, kafka: str, topic_name: str) -> None:
     """The worker fails an invocation that returns anything, and the host would hand the batch over for ever."""
     script = """
 import json
 import function_app
 from tests.support.events import Sent, events_of
 kafka, sweeper = function_app.app.get_functions()
-events = events_of([Sent(b'{"n": 1}', 7)], "crimes")
+events = events_of([Sent(b'{"n": 1}', 7)], function_app.os.environ["TOPIC"])
 print(json.dumps([kafka.get_user_function()(events), sweeper.get_user_function()(None)]))
 """
+    create_topics(kafka, [topic_name])
     done = run(
         script,
         VALUES
         | {
+            "TOPIC": topic_name,
+            "SINK_TOPICS_MAPPING": ARTICLE.replace("'crimes'", f"'{topic_name}'"),
+            "KAFKA_BROKERS": kafka,
             "AzureWebJobsStorage": azurite,
             "KUSTO_INGESTION_URL": "http://127.0.0.1:1",
             "KUSTO_QUERY_URL": "http://127.0.0.1:2",
