@@ -181,8 +181,9 @@ class Ledger:
         """The segments that are not finished, oldest first."""
         for row in self._table.rows(self._key, "o-"):
             found = self._table.get(self._key, "s-" + row.key[2:])
-            if found is not None:
-                yield OpenSegment(segment_of(found), found.etag, row.etag, found.age_s, row.age_s)
+            # It may have been finished since its open row was read, and with it that row is gone.
+            if found is not None and (segment := segment_of(found)).state == "staged":
+                yield OpenSegment(segment, found.etag, row.etag, found.age_s, row.age_s)
 
     def _create(self, partition: str, key: str, values: dict[str, str]) -> None:
         """The row is there, ours or another's."""
