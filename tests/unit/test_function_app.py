@@ -198,7 +198,7 @@ from sinkcore.errors import TransientError
 from time import sleep
 
 def again(call, argument):
-    """As the host's retry policy does: a broker that has just started loads its groups for a moment."""
+    # As the host does: a broker that has just started loads its groups for a moment.
     for _ in range(20):
         try:
             return call(argument)
