@@ -31,9 +31,10 @@ QUESTION_OFFSETS_MAX = 1_000
 class ConfluentLog:
     """See KafkaLog. Any thread may ask; one worker process needs one."""
 
-    def __init__(self, kafka: Kafka, clock: Clock) -> None:
+    def __init__(self, kafka: Kafka, clock: Clock, answer_s: float = ANSWER_S) -> None:
         self._connection = Connection(kafka)
         self._clock = clock
+        self._answer_s = answer_s
         self._lock = Lock()
         self._admin: AdminClient | None = None
 
@@ -45,9 +46,9 @@ class ConfluentLog:
         from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
         asked = TopicCollection([topic])
-        future = self._client().describe_topics(asked, request_timeout=ANSWER_S)[topic]
+        future = self._client().describe_topics(asked, request_timeout=self._answer_s)[topic]
         try:
-            found = future.result(ANSWER_S + MARGIN_S)
+            found = future.result(self._answer_s + MARGIN_S)
         except (KafkaException, TimeoutError) as fault:
             absent = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION)
             if isinstance(fault, KafkaException) and fault.args[0].code() in absent:
@@ -61,18 +62,18 @@ class ConfluentLog:
         from confluent_kafka import ConsumerGroupTopicPartitions
 
         asked = [ConsumerGroupTopicPartitions(group)]
-        future = self._client().list_consumer_group_offsets(asked, request_timeout=ANSWER_S)[group]
-        found = self._answer(f"committed offsets of {group}", future, ANSWER_S).topic_partitions
+        future = self._client().list_consumer_group_offsets(asked, request_timeout=self._answer_s)[group]
+        found = self._answer(f"committed offsets of {group}", future, self._answer_s).topic_partitions
         return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
     def first_offsets(
-        self, topic: str, partitions: Iterable[int], *, timeout_s: float = ANSWER_S
+        self, topic: str, partitions: Iterable[int], *, timeout_s: float | None = None
     ) -> dict[int, int]:
         """See KafkaLog."""
         return self._offsets(topic, partitions, EARLIEST, timeout_s)
 
     def end_offsets(
-        self, topic: str, partitions: Iterable[int], *, committed_only: bool, timeout_s: float = ANSWER_S
+        self, topic: str, partitions: Iterable[int], *, committed_only: bool, timeout_s: float | None = None
     ) -> dict[int, int]:
         """See KafkaLog."""
         return self._offsets(topic, partitions, LATEST, timeout_s, committed_only=committed_only)
@@ -81,7 +82,7 @@ class ConfluentLog:
         """See KafkaLog."""
         # The ends come first: what arrives between the two questions is at or above its end.
         ends = self.end_offsets(topic, partitions, committed_only=False)
-        found = self._offsets(topic, ends, max(timestamp_ms, 0), ANSWER_S)
+        found = self._offsets(topic, ends, max(timestamp_ms, 0))
         return {p: found[p] if found.get(p, -1) >= 0 else end for p, end in ends.items()}
 
     def read(
@@ -120,7 +121,7 @@ class ConfluentLog:
         topic: str,
         partitions: Iterable[int],
         at: int,
-        timeout_s: float,
+        timeout_s: float | None = None,
         *,
         committed_only: bool = False,
     ) -> dict[int, int]:
@@ -128,14 +129,15 @@ class ConfluentLog:
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
+        limit_s = self._answer_s if timeout_s is None else timeout_s
         # Source: one partition that does not exist makes librdkafka fail the whole request.
         state = self.topic(topic)
         spec: Any = OffsetSpec
         asked = {TopicPartition(topic, p): spec(at) for p in partitions if state and p < state.partitions}
         level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
-        futures = self._client().list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
+        futures = self._client().list_offsets(asked, isolation_level=level, request_timeout=limit_s)
         return {
-            each.partition: self._answer(f"offsets of topic {topic}", future, timeout_s).offset
+            each.partition: self._answer(f"offsets of topic {topic}", future, limit_s).offset
             for each, future in futures.items()
         }
 
