@@ -32,6 +32,7 @@ POSITIONS = r"^GET .*p-"
 REFUSALS: dict[str, tuple[str, Callable[[], Fault]]] = {
     "staging is forbidden": ("blob", partial(blob_error, 403, "AuthorizationFailure", request=STAGE)),
     "the container is missing": ("blob", partial(blob_error, 404, "ContainerNotFound", request=STAGE)),
+    "the container is being deleted": ("blob", partial(blob_error, 409, "ContainerBeingDeleted", request=STAGE)),
     "staging is busy for ever": ("blob", partial(blob_error, 503, "ServerBusy", request=STAGE)),
     "staging hangs": ("blob", partial(Fault, request=STAGE, hang=True)),
     "staging of the dead letters is forbidden": (
