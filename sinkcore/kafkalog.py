@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from sinkcore.clock import Clock
 from sinkcore.connections import Kafka
 from sinkcore.gaps import Answer, TopicState
-from sinkcore.kafka import Connection
+from sinkcore.kafka import Connection, partitions_in
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
@@ -37,25 +36,25 @@ class ConfluentLog:
         self._answer_s = answer_s
         self._lock = Lock()
         self._admin: AdminClient | None = None
+        self._readers: dict[bool, Reader] = {}
 
     def topic(self, topic: str) -> TopicState | None:
         """See KafkaLog.
 
-        Source: a broker without topic ids says zero, whose text is all `A`.
+        Source: ids come from the controller, which librdkafka's mock broker has not got; a broker without topic
+        ids says zero, whose text is all `A`.
         """
-        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+        from confluent_kafka import TopicCollection
 
+        metadata, partitions = self._metadata(topic)
+        if not partitions:
+            return None
+        if metadata.controller_id not in metadata.brokers:
+            return TopicState(None, len(partitions))
         asked = TopicCollection([topic])
         future = self._client().describe_topics(asked, request_timeout=self._answer_s)[topic]
-        try:
-            found = future.result(self._answer_s + MARGIN_S)
-        except (KafkaException, TimeoutError) as fault:
-            absent = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION)
-            if isinstance(fault, KafkaException) and fault.args[0].code() in absent:
-                return None
-            raise self._connection.unanswered(f"topic {topic}", fault, self._client()) from fault
-        text = str(found.topic_id)
-        return TopicState(text if text.strip("A") else None, len(found.partitions))
+        text = str(self._answer(f"topic {topic}", future).topic_id)
+        return TopicState(text if text.strip("A") else None, len(partitions))
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """See KafkaLog."""
@@ -63,7 +62,7 @@ class ConfluentLog:
 
         asked = [ConsumerGroupTopicPartitions(group)]
         future = self._client().list_consumer_group_offsets(asked, request_timeout=self._answer_s)[group]
-        found = self._answer(f"committed offsets of {group}", future, self._answer_s).topic_partitions
+        found = self._answer(f"committed offsets of {group}", future).topic_partitions
         return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
     def first_offsets(
@@ -95,26 +94,22 @@ class ConfluentLog:
         max_bytes: int,
     ) -> dict[int, Answer]:
         """See KafkaLog. Questions do not wait for a gap that is being drained in another thread."""
-        is_question = sum(end - first for first, end in asked.values()) <= QUESTION_OFFSETS_MAX
-        reader = self._narrow if is_question else self._wide
-        return reader.read(topic, asked, budget_s, max_records, max_bytes)
+        is_wide = sum(end - first for first, end in asked.values()) > QUESTION_OFFSETS_MAX
+        return self._reader(wide=is_wide).read(topic, asked, budget_s, max_records, max_bytes)
 
     def close(self) -> None:
         """The consumers are closed; who asks again opens them again."""
-        self._narrow.close()
-        self._wide.close()
+        with self._lock:
+            for reader in self._readers.values():
+                reader.close()
 
-    @cached_property
-    def _narrow(self) -> Reader:
-        from sinkcore.reading import NARROW, Reader
+    def _reader(self, *, wide: bool) -> Reader:
+        from sinkcore.reading import NARROW, WIDE, Reader
 
-        return Reader(self._connection, NARROW, self, self._clock)
-
-    @cached_property
-    def _wide(self) -> Reader:
-        from sinkcore.reading import WIDE, Reader
-
-        return Reader(self._connection, WIDE, self, self._clock)
+        with self._lock:
+            if wide not in self._readers:
+                self._readers[wide] = Reader(self._connection, WIDE if wide else NARROW, self, self._clock)
+            return self._readers[wide]
 
     def _offsets(
         self,
@@ -129,17 +124,25 @@ class ConfluentLog:
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-        limit_s = self._answer_s if timeout_s is None else timeout_s
         # Source: one partition that does not exist makes librdkafka fail the whole request.
-        state = self.topic(topic)
+        known = self._metadata(topic)[1].intersection(partitions)
         spec: Any = OffsetSpec
-        asked = {TopicPartition(topic, p): spec(at) for p in partitions if state and p < state.partitions}
         level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
-        futures = self._client().list_offsets(asked, isolation_level=level, request_timeout=limit_s)
-        return {
-            each.partition: self._answer(f"offsets of topic {topic}", future, limit_s).offset
-            for each, future in futures.items()
-        }
+        futures = self._client().list_offsets(
+            {TopicPartition(topic, p): spec(at) for p in known},
+            isolation_level=level,
+            request_timeout=timeout_s or self._answer_s,
+        )
+        return {each.partition: self._answer(f"offsets of {topic}", futures[each]).offset for each in futures}
+
+    def _metadata(self, topic: str) -> tuple[Any, set[int]]:
+        from confluent_kafka import KafkaException
+
+        try:
+            metadata = self._client().list_topics(topic, timeout=self._answer_s)
+            return metadata, partitions_in(metadata, topic)
+        except KafkaException as fault:
+            raise self._connection.unanswered(f"topic {topic}", fault, self._client()) from fault
 
     def _client(self) -> AdminClient:
         with self._lock:
@@ -147,10 +150,10 @@ class ConfluentLog:
                 self._admin = self._connection.admin()
             return self._admin
 
-    def _answer(self, subject: str, future: Future[Any], timeout_s: float) -> Any:
+    def _answer(self, subject: str, future: Future[Any]) -> Any:
         from confluent_kafka import KafkaException
 
         try:
-            return future.result(timeout_s + MARGIN_S)
+            return future.result(self._answer_s + MARGIN_S)
         except (KafkaException, TimeoutError) as fault:
             raise self._connection.unanswered(subject, fault, self._client()) from fault

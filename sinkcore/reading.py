@@ -18,7 +18,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Kafka
 from sinkcore.clock import Clock, Deadline
 from sinkcore.errors import TransientError
 from sinkcore.gaps import Answer
-from sinkcore.kafka import Connection
+from sinkcore.kafka import Connection, partitions_in
 from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ WIDE: dict[str, Any] = _CONFIG | {
 CHUNK_RECORDS = 500
 # After so much silence its reason is looked for; after twice as much once more, and so on.
 SILENCE_S = 0.1
-# There is no such topic, or there cannot be one.
-_ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION)
-_STUCK = (KafkaError._AUTO_OFFSET_RESET, *_ABSENT)
+# Errors whose meaning only a look at the topic's metadata and bounds can tell.
+_STUCK = (KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Called from C, whose callers look for an exception that a method set beside its result; bytecode does not.
@@ -218,11 +217,8 @@ class Reader:
 
     def _look_up(self, consumer: Consumer, reading: _Reading, deadline: Deadline) -> None:
         """Questions about what does not exist are answered."""
-        found = consumer.list_topics(reading.topic, timeout=deadline.left_s()).topics[reading.topic]
-        if found.error is not None and found.error.code() not in _ABSENT:
-            raise KafkaException(found.error)
-        known = set() if found.error is not None else set(found.partitions)
-        self._known[reading.topic] = known
+        metadata = consumer.list_topics(reading.topic, timeout=deadline.left_s())
+        known = self._known[reading.topic] = partitions_in(metadata, reading.topic)
         absent = [p for p in reading.open if p not in known]
         reading.settle(*absent, why="no_partition" if known else "no_topic")
 

@@ -229,7 +229,7 @@ def test_who_cannot_have_the_consumer_within_the_budget_is_not_answered(
     log: ConfluentLog, ten_thousand: str
 ) -> None:
     """An invocation must not wait for as long as another thread may read."""
-    with ThreadPoolExecutor(1) as executor, log._narrow._lock:
+    with ThreadPoolExecutor(1) as executor, log._reader(wide=False)._lock:
         started = time.monotonic()
         waiting = executor.submit(
             log.read, ten_thousand, {0: (0, 1)}, budget_s=0.2, max_records=MANY, max_bytes=MANY
