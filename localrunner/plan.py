@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localrunner import azurite, kafka, mockkafka
+from localrunner.host import workers
 from localrunner.host.settings import AppSettings, SettingsError, load
 from localrunner.processes import free_ports, is_free
 from sinkcore.errors import ConfigError
@@ -47,6 +48,7 @@ class Options:
     data: Path | None = None
     adx_time_scale: float = 0.01
     app: Path = ROOT
+    worker: str = workers.EMULATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,10 @@ def _option_faults(options: Options) -> list[str]:
         faults.append(f"--adx-time-scale: {scale:g} is not above 0 and at most {TIME_SCALE_MAX:g}; write 0.01")
     if options.data is not None and options.data.exists() and not options.data.is_dir():
         faults.append(f"--data: {options.data} is no directory; name another")
+    try:
+        workers.choose(options.worker)
+    except SettingsError as fault:
+        faults += fault.faults
     if options.kafka is not None and any(item.upper().startswith("KAFKA_BROKERS=") for item in options.sets):
         faults.append("--kafka: --set gives KAFKA_BROKERS too; leave one of them out")
     return faults

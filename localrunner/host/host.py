@@ -21,6 +21,7 @@ from localrunner.host.logs import HOST, HostLog
 from localrunner.host.settings import AppSettings
 from localrunner.host.timers import TimerListener
 from localrunner.host.triggers import KafkaTrigger
+from localrunner.host.workers import Worker
 
 DRAIN_SETTING: Final = "FUNCTIONS_ENABLE_DRAIN_ON_APP_STOPPING"
 STOP_LIMIT_S: Final = 330.0  # an executor may take 300 s, its subscriber 10 s, its consumer the rest
@@ -51,7 +52,12 @@ class Host:
     """One app, run once: `run` returns when the host was asked to stop, or must restart itself."""
 
     def __init__(
-        self, app_dir: Path, settings: AppSettings, options: HostOptions, status_file: Path | None
+        self,
+        app_dir: Path,
+        worker: Worker,
+        settings: AppSettings,
+        options: HostOptions,
+        status_file: Path | None,
     ) -> None:
         self._app_dir = app_dir
         self._settings = settings
@@ -66,6 +72,7 @@ class Host:
         self._changed = threading.Event()
         self._lost = threading.Event()
         self._dispatcher = Dispatcher(
+            worker,
             app_dir,
             _environment(settings),
             options.function_timeout_s,
