@@ -27,7 +27,7 @@ from localrunner.stack import Stack
 
 # As short as Kafka and the sink's own waiting allow, so that what a killed host leaves behind is settled soon.
 SETTINGS = (
-    "SINK_INVOCATION_MAX_S=8",
+    "SINK_INVOCATION_MAX_S=6",
     "SINK_DOUBT_MARGIN_S=0",
     "SINK_SWEEP_SCHEDULE=*/2 * * * * *",
     "AzureFunctionsJobHost__extensions__kafka__sessionTimeoutMs=6000",
