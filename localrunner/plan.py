@@ -29,6 +29,13 @@ PORT_NAMES = ("kafka", "kafka-controller", *azurite.SERVICES, "dm", "engine")
 # Topics and partitions that appear later are promised to be seen within 10 s.
 METADATA_MAX_AGE = "AzureFunctionsJobHost__extensions__kafka__metadataMaxAgeMs"
 METADATA_MAX_AGE_MS = "5000"
+# As short as the host allows, so that a killed host keeps the sweeper from the others for half a minute at most.
+SINGLETON = "AzureFunctionsJobHost__singleton__"
+FILLED_IN = {
+    METADATA_MAX_AGE: METADATA_MAX_AGE_MS,
+    f"{SINGLETON}listenerLockPeriod": "00:00:15",
+    f"{SINGLETON}listenerLockRecoveryPollingInterval": "00:00:15",
+}
 
 _ADDRESSES = re.compile(r"[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*")
 
@@ -122,9 +129,7 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
     if not _has_storage(given):
         _put(values, "AzureWebJobsStorage", azurite.connection_string(azurite_ports(ports)))
     uses_adx = not given.get("KUSTO_INGESTION_URL")
-    for name, value in (
-        (_adx_values(ports) if uses_adx else {}) | {METADATA_MAX_AGE: METADATA_MAX_AGE_MS}
-    ).items():
+    for name, value in ((_adx_values(ports) if uses_adx else {}) | FILLED_IN).items():
         if not given.get(name):
             _put(values, name, value)
     try:
