@@ -118,8 +118,10 @@ def test_while_the_queue_refuses_a_batch_is_committed_and_it_is_queued_later(
     queue_proxy: FaultProxy,
     table_proxy: FaultProxy,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the reply was lost the table has to be asked; the client by itself would send the message again."""
+    monkeypatch.setattr("azure.storage.queue._shared.policies.ExponentialRetry.get_backoff_time", lambda *_: 0)
     caplog.set_level(logging.DEBUG, "sinkcore")
     dm_proxy.faults = [Fault(MGMT, edit=lambda reply: reply.replace(queue_proxy.upstream.encode(), own))]
     own = queue_proxy.url.removeprefix("http://").encode()

@@ -21,6 +21,7 @@ from localrunner.demo.kusto import BATCHING, DB, METADATA, Adx
 from localrunner.demo.produce import end_offsets
 from localrunner.demo.records import Feed
 from localrunner.demo.storage import Storage
+from localrunner.host.workers import EMULATED
 from localrunner.plan import Options, make_plan
 from localrunner.processes import wait_until
 from localrunner.stack import Stack
@@ -171,7 +172,9 @@ class Whole:
 
 
 @contextmanager
-def running(kafka: str, topics: list[Topic], directory: Path, hosts: int) -> Iterator[Whole]:
+def running(
+    kafka: str, topics: list[Topic], directory: Path, hosts: int, worker: str = EMULATED
+) -> Iterator[Whole]:
     """A stack with these topics on a Kafka that runs already."""
     config = {"max.message.bytes": str(RECORD_MAX_BYTES)}
     admin = AdminClient({"bootstrap.servers": kafka})  # with it gone, its futures fail
@@ -182,7 +185,8 @@ def running(kafka: str, topics: list[Topic], directory: Path, hosts: int) -> Ite
     mapping = json.dumps([topic.route for topic in topics])
     file.write_text(json.dumps({"Values": {"SINK_TOPICS_MAPPING": mapping}}))
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)}
-    plan = make_plan(Options(settings_file=file, sets=SETTINGS, kafka=kafka, hosts=hosts), environment)
+    options = Options(settings_file=file, sets=SETTINGS, kafka=kafka, hosts=hosts, worker=worker)
+    plan = make_plan(options, environment)
     producer = Producer(
         {
             "bootstrap.servers": kafka,
