@@ -111,7 +111,7 @@ class Ingestor:
                     raise body
                 self._faults.refuse(request)
                 with closing(body), opened(body, request.blob_url) as streams:
-                    if not rows.append(plan, streams):
+                    if not rows.append(plan, streams, request.path):
                         raise IngestionError(
                             "BadRequest_NoRecordsOrWrongFormat",
                             f"No record of format '{plan.format}' was found in the blob.",
