@@ -13,6 +13,7 @@ from sinkcore.gaps import Answer, TopicState
 from sinkcore.kafka import Connection, partitions_in
 
 if TYPE_CHECKING:
+    from confluent_kafka import Uuid
     from confluent_kafka.admin import AdminClient
 
     from sinkcore.reading import Reader
@@ -41,8 +42,7 @@ class ConfluentLog:
     def topic(self, topic: str) -> TopicState | None:
         """See KafkaLog.
 
-        Source: ids come from the controller, which librdkafka's mock broker has not got; a broker without topic
-        ids says zero, whose text is all `A`.
+        Source: ids come from the controller, which librdkafka's mock broker has not got.
         """
         from confluent_kafka import TopicCollection
 
@@ -53,8 +53,7 @@ class ConfluentLog:
             return TopicState(None, len(partitions))
         asked = TopicCollection([topic])
         future = self._client().describe_topics(asked, request_timeout=self._answer_s)[topic]
-        text = str(self._answer(f"topic {topic}", future).topic_id)
-        return TopicState(text if text.strip("A") else None, len(partitions))
+        return TopicState(id_of(self._answer(f"topic {topic}", future).topic_id), len(partitions))
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """See KafkaLog."""
@@ -157,3 +156,12 @@ class ConfluentLog:
             return future.result(self._answer_s + MARGIN_S)
         except (KafkaException, TimeoutError) as fault:
             raise self._connection.unanswered(subject, fault, self._client()) from fault
+
+
+def id_of(topic_id: Uuid | None) -> str | None:
+    """The id as text; None where the broker has none.
+
+    Source: a broker from before topic ids leaves zero, whose text is all `A`.
+    """
+    text = "" if topic_id is None else str(topic_id)
+    return text if text.strip("A") else None

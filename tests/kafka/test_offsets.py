@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition, Uuid
 
 from localrunner import mockkafka
 from localrunner.kafka import answers
@@ -14,7 +14,7 @@ from localrunner.processes import free_ports, stop
 from sinkcore.clock import SystemClock
 from sinkcore.connections import Kafka
 from sinkcore.gaps import TopicState
-from sinkcore.kafkalog import ConfluentLog
+from sinkcore.kafkalog import ConfluentLog, id_of
 from tests.kafka.topics import Topics, wait_for
 
 MOMENT_MS = 1_357_034_400_000
@@ -91,7 +91,6 @@ def test_a_group_has_committed_offsets_for_the_partitions_that_it_has_read(
     log: ConfluentLog, topics: Topics, topic: str
 ) -> None:
     group, other = "group of " + topic, topics.make()
-    assert log.committed(group, topic) == {}
     consumer = Consumer({"bootstrap.servers": topics.bootstrap, "group.id": group})
     consumer.commit(
         offsets=[TopicPartition(topic, 0, 7), TopicPartition(topic, 2, 0), TopicPartition(other, 0, 1)],
@@ -100,11 +99,12 @@ def test_a_group_has_committed_offsets_for_the_partitions_that_it_has_read(
     consumer.close()
 
     assert log.committed(group, topic) == {0: 7, 2: 0}
+    assert log.committed("no " + group, topic) == {}
 
 
 @pytest.fixture
-def old_broker(tmp_path: Path) -> Iterator[ConfluentLog]:
-    """A broker that knows no topic ids, with the topic `flights`."""
+def bare_broker(tmp_path: Path) -> Iterator[ConfluentLog]:
+    """A broker that names no controller, with the topic `flights`."""
     (port,) = free_ports(1)
     child = mockkafka.start(tmp_path / "log", port, ["flights"])
     log = ConfluentLog(Kafka(brokers=f"127.0.0.1:{port}"), SystemClock())
@@ -116,8 +116,15 @@ def old_broker(tmp_path: Path) -> Iterator[ConfluentLog]:
         stop(child, mockkafka.STOP_S)
 
 
-def test_a_broker_without_topic_ids_has_none(old_broker: ConfluentLog) -> None:
-    """Its zero is the same for every topic: compared, one made anew would pass for the former."""
-    found = old_broker.topic("flights")
+def test_a_broker_without_a_controller_has_topics_without_ids(bare_broker: ConfluentLog) -> None:
+    """librdkafka asks a controller for them, and waits for one until its time is over."""
+    found = bare_broker.topic("flights")
 
     assert found == TopicState(None, 4)
+
+
+def test_a_broker_without_topic_ids_has_none() -> None:
+    """Its zero is the same for every topic: compared, one made anew would pass for the former."""
+    assert id_of(Uuid(0, 0)) is None
+    assert id_of(None) is None
+    assert id_of(Uuid(0, 1)) == "AAAAAAAAAAAAAAAAAAAAAQ"

@@ -20,7 +20,7 @@ from sinkcore.reading import NARROW, Reader
 from sinkcore.records import record_of, slices_of
 from tests.kafka.broken import produce_with_broken_header
 from tests.kafka.conftest import BUDGET_S, Ask
-from tests.kafka.topics import Topics, wait_for
+from tests.kafka.topics import Topics
 from tests.support.events import Sent, events_of
 
 MANY = 1_000_000_000
@@ -240,34 +240,36 @@ def test_who_cannot_have_the_consumer_within_the_budget_is_not_answered(
     assert (answer.why, answer.next_offset, answer.events) == ("unanswered", 0, [])
 
 
-def test_a_warm_question_costs_one_small_fetch(kafka: str, ten_thousand: str, topics: Topics) -> None:
+def test_a_warm_question_costs_one_small_fetch(kafka: str, topics: Topics) -> None:
     """Invocations of a transactional topic ask a hundred a second: the defaults would fetch 2 MB for each."""
     name = topics.make()
-    for _ in range(20):
-        topics.fill(name, [b"x" * 1_000] * 10)
-        topics.commit(name, 1)
+    topics.fill(name, [b"x" * 1_000] * 5_000)
     seen: list[dict[str, Any]] = []
     config = NARROW | {"statistics.interval.ms": 20, "stats_cb": lambda text: seen.append(json.loads(text))}
     log = ConfluentLog(Kafka(brokers=kafka), SystemClock())
     reader = Reader(Connection(Kafka(brokers=kafka)), config, log, SystemClock())
-    reader.read(name, {0: (11, 12)}, BUDGET_S, 10, MANY)
+    reader.read(name, {0: (0, 1)}, BUDGET_S, 10, MANY)
 
     def counts() -> tuple[int, int]:
+        assert reader._consumer is not None
         seen.clear()
-        wait_for("statistics", lambda: bool(seen or reader._consumer is None or reader._consumer.poll(0.05)))
+        # The first may be from before the last answer.
+        deadline = time.monotonic() + BUDGET_S
+        while len(seen) < 2 and time.monotonic() < deadline:
+            reader._consumer.poll(0.05)
         brokers = seen[-1]["brokers"].values()
         return seen[-1]["rx_bytes"], sum(broker["req"].get("Fetch", 0) for broker in brokers)
 
     before = counts()
     for n in range(WARM_QUESTIONS):
-        marker = 12 * (n % 19) + 11
-        assert reader.read(name, {0: (marker, marker + 1)}, BUDGET_S, 10, MANY)[0].why == "settled"
+        offset = 97 * n
+        assert reader.read(name, {0: (offset, offset + 1)}, BUDGET_S, 10, MANY)[0].why == "settled"
     after = counts()
     reader.close()
 
-    fetched_bytes, fetches = after[0] - before[0], after[1] - before[1]
-    assert fetched_bytes <= WARM_QUESTIONS * 150_000
-    assert fetches <= WARM_QUESTIONS * 4
+    # One fetch each, and sometimes the next one that was already on its way: 70 KB and 1.1 fetches here.
+    assert after[0] - before[0] <= WARM_QUESTIONS * 3 * 65_536
+    assert after[1] - before[1] <= WARM_QUESTIONS * 3
 
 
 def test_reading_leaves_no_consumer_group_behind(log: ConfluentLog, topics: Topics, ask: Ask) -> None:
