@@ -70,6 +70,8 @@ class _Reading:
     """One read: the questions that are open, the answers, and what is left of the budgets."""
 
     def __init__(self, topic: str, asked: Mapping[int, tuple[int, int]], max_records: int, max_bytes: int) -> None:
+        # Source: librdkafka takes negative offsets for names of places, such as the log's end.
+        assert all(first >= 0 for first, _ in asked.values()), "an offset below 0"
         self.topic = topic
         self.open = {p: _Question(first, end) for p, (first, end) in asked.items()}
         self.answers: dict[int, Answer] = {}

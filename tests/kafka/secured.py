@@ -37,6 +37,8 @@ ssl.keystore.location={directory}/server.pem
 ssl.truststore.type=PEM
 ssl.truststore.location={directory}/ca.pem
 listener.name.ssl.ssl.client.auth=required
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
 """
 # The token is believed as it is: whether brokers check signatures is no question of ours.
 LOGIN = """\

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition, Uuid
+from confluent_kafka import Uuid
 
 from localrunner import mockkafka
 from localrunner.kafka import answers
@@ -91,12 +91,7 @@ def test_a_group_has_committed_offsets_for_the_partitions_that_it_has_read(
     log: ConfluentLog, topics: Topics, topic: str
 ) -> None:
     group, other = "group of " + topic, topics.make()
-    consumer = Consumer({"bootstrap.servers": topics.bootstrap, "group.id": group})
-    consumer.commit(
-        offsets=[TopicPartition(topic, 0, 7), TopicPartition(topic, 2, 0), TopicPartition(other, 0, 1)],
-        asynchronous=False,
-    )
-    consumer.close()
+    topics.commit_offsets(group, {(topic, 0): 7, (topic, 2): 0, (other, 0): 1})
 
     assert log.committed(group, topic) == {0: 7, 2: 0}
     assert log.committed("no " + group, topic) == {}

@@ -65,7 +65,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         topics = Topics(f"127.0.0.1:{ports['plain']}")
         topic = topics.make()
         topics.fill(topic, [b"1", b"2", b"3"])
+        topics.commit_offsets(Kafka(brokers="any").group_of(topic), {(topic, 0): 2})
         _add_scram_users(topics)
+        _allow_what_the_trigger_needs(topics, topic)
         with secured.token_endpoint() as tokens:
             yield Secured(child, ports, topic, certificates, tokens)
     finally:
@@ -81,12 +83,36 @@ def _add_scram_users(topics: Topics) -> None:
             outcome.result(ANSWER_S)
 
 
+def _allow_what_the_trigger_needs(topics: Topics, topic: str) -> None:
+    """Whoever came in may read the topic as the group that the trigger has, and nothing else."""
+    api: Any = confluent_kafka.admin
+    rights = [
+        api.AclBinding(
+            kind,
+            name,
+            api.ResourcePatternType.LITERAL,
+            "User:*",
+            "*",
+            api.AclOperation.READ,
+            api.AclPermissionType.ALLOW,
+        )
+        for kind, name in (
+            (api.ResourceType.TOPIC, topic),
+            (api.ResourceType.GROUP, Kafka(brokers="any").group_of(topic)),
+        )
+    ]
+    for outcome in topics.admin.create_acls(rights).values():
+        outcome.result(ANSWER_S)
+
+
 def assert_comes_in(kafka: Kafka, topic: str) -> None:
-    """Its client of both kinds got answers."""
+    """Everything that the sink asks is answered, with the rights that the trigger needs."""
     log = ConfluentLog(kafka, SystemClock())
     state = log.topic(topic)
     assert state is not None
     assert state.partitions == 1
+    assert log.end_offsets(topic, [0], committed_only=True) == {0: 3}
+    assert log.committed(kafka.group_of(topic), topic) == {0: 2}
     answer = log.read(topic, {0: (0, 3)}, budget_s=BUDGET_S, max_records=MANY, max_bytes=MANY)[0]
     log.close()
     assert [event.get_body() for event in answer.events] == [b"1", b"2", b"3"]

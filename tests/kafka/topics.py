@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka.admin
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -46,6 +46,13 @@ class Topics:
     def delete_before(self, name: str, partition: int, offset: int) -> None:
         """The low watermark is `offset`, as after retention."""
         self._done(self.admin.delete_records([TopicPartition(name, partition, offset)]))
+
+    def commit_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """The group has these offsets, by topic and partition."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0})
+        places = [TopicPartition(name, partition, offset) for (name, partition), offset in offsets.items()]
+        consumer.commit(offsets=places, asynchronous=False)
+        consumer.close()
 
     def compact_soon(self) -> None:
         """The broker looks for segments to compact twenty times a second, not every 15 s."""
