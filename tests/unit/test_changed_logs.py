@@ -117,7 +117,7 @@ def test_a_loss_is_said_even_by_who_dies_behind_the_commit(caplog: pytest.LogCap
 def test_in_a_sparse_topic_a_list_that_retention_has_overtaken_is_not_trusted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The host's consumer goes on at the low watermark, in the same list: what it passed was there, and is lost."""
+    """The host's consumer goes on at the low watermark, in the same list; what it passed is lost."""
     world = World()
     log = log_of(world, 12)
     sink = world.sink()
