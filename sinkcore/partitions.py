@@ -56,7 +56,10 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
     for partition, end in ends.items():
         position = positions[partition]
         times = seen.sweeps_at(topic.group, position)
-        if end > position.next_offset and times >= SILENT_SWEEPS and not deadline.is_past():
+        if end <= position.next_offset or times < SILENT_SWEEPS or deadline.is_past():
+            continue
+        # A commit marker at the end is no record: it only moves the position.
+        if drain(sink, topic, position, end, deadline):
             event(
                 "trigger_silent",
                 logging.ERROR,
@@ -65,7 +68,6 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
                 next_offset=position.next_offset,
                 end_offset=end,
             )
-            drain(sink, topic, position, end, deadline)
 
 
 def _move(topic: Topic, cursors: Sequence[Cursor]) -> None:
