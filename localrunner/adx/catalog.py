@@ -22,6 +22,8 @@ from localrunner.adx.store import Store, next_id
 
 INGESTION_TIME = "$IngestionTime"
 EXTENT = "$Extent"
+# The number that streamed rows have in place of an extent's.
+STREAMED = 0
 EXTENT_ID = "$ExtentId"
 EXTENT_TAGS = "$ExtentTags"
 

@@ -12,9 +12,6 @@ import duckdb
 from localrunner.adx.catalog import EXTENT, Catalog, Table
 from localrunner.adx.columns import quoted
 
-# The number that streamed rows have in place of an extent's.
-STREAMED = 0
-
 
 @dataclass(frozen=True, slots=True)
 class Extent:

@@ -143,6 +143,33 @@ def decode(text: str, message_id: str) -> Request:
     return _checked(request, reader)
 
 
+def streamed(database: str, table: str, data_format: str, mapping_reference: str, blob_url: str) -> Request:
+    """A request to ingest what comes with it, or one blob, at once; nobody reports on it."""
+    return Request(
+        source_id="",
+        blob_url=blob_url,
+        raw_bytes=0,
+        database=database,
+        table=table,
+        format=data_format,
+        mapping_reference=mapping_reference,
+        mapping_kind="",
+        inline_mapping="",
+        tags=(),
+        ingest_if_not_exists=(),
+        creation_time=None,
+        ignore_first_record=False,
+        even_lines=True,
+        flush_immediately=True,
+        retain_blob=True,
+        report_level=1,
+        report_method=QUEUE,
+        status_row=None,
+        message_id="",
+        fault=None,
+    )
+
+
 def _checked(request: Request, reader: _Properties) -> Request:
     if not request.blob_url:
         reader.faulty("BadRequest_EmptyBlobUri", "The message names no blob.")
