@@ -49,6 +49,7 @@ INGESTION_CODES = {
     "General_ThrottledIngestion": False,
     "Stream_ClosingQuoteMissing": True,
     "Stream_InputStreamTooLarge": True,
+    "Stream_NoDataToIngest": True,
     "Stream_WrongNumberOfFields": True,
 }
 

@@ -201,16 +201,21 @@ def inflated(request: Request, body: bytes, max_bytes: int) -> bytes:
         return body
     if encoding != "gzip":
         raise KustoError(f"Content-Encoding '{encoding[:40]}' is not known to this double; gzip is")
-    decompressor = zlib.decompressobj(_GZIP)
+    plain = bytearray()
     try:
-        plain = decompressor.decompress(body, max_bytes)
+        while True:
+            decompressor = zlib.decompressobj(_GZIP)
+            plain += decompressor.decompress(body, max_bytes + 1 - len(plain))
+            if len(plain) > max_bytes:
+                raise _too_large(max_bytes)
+            if not decompressor.eof:
+                raise KustoError("The body is gzip that breaks off")
+            if not decompressor.unused_data:
+                return bytes(plain)
+            # Another member follows.
+            body = decompressor.unused_data
     except zlib.error:
         raise KustoError("The body is not gzip, though its Content-Encoding says so") from None
-    if decompressor.unconsumed_tail:
-        raise _too_large(max_bytes)
-    if not decompressor.eof:
-        raise KustoError("The body is gzip that breaks off")
-    return plain
 
 
 def _too_large(max_bytes: int) -> KustoError:

@@ -13,14 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from localrunner.adx import commands, control, frames, mgmt, query
+from localrunner.adx import commands, control, frames, mgmt, query, streaming
 from localrunner.adx.catalog import Catalog
-from localrunner.adx.errors import KustoError, of_status, syntax_error, wrong_endpoint
-from localrunner.adx.exchange import Endpoint, Exchange, answered
+from localrunner.adx.errors import of_status, syntax_error, wrong_endpoint
+from localrunner.adx.exchange import BODY_MAX_BYTES, Endpoint, Exchange, answered, inflated
 from localrunner.adx.ingest import Ingestor
 from localrunner.adx.mgmt import Context, Role
 from localrunner.adx.observer import Observer
 from localrunner.adx.resources import Resources
+
+# What 4 MB may hold once they are decompressed.
+_STREAMED_MAX_BYTES = 256 * 1024 * 1024
 
 # What public Azure answers; a client with a token credential reads it before it asks for a token.
 _CLOUD = {
@@ -76,21 +79,35 @@ def app(services: Services, role: Role) -> Starlette:
     async def query_v2(asked: Exchange) -> bytes:
         return await run_in_threadpool(lambda: frames.v2(run(asked), asked.client, asked.activity))
 
-    async def streaming(_asked: Exchange) -> bytes:
-        raise KustoError("Streaming ingestion is not known to this double yet.")
+    def stream(asked: Exchange) -> frames.Result:
+        if role is not Role.ENGINE:
+            raise wrong_endpoint("streaming ingestion", Role.ENGINE.value)
+        request = asked.request
+        return streaming.ingest(
+            services.catalog,
+            services.ingestor,
+            request.path_params["database"],
+            request.path_params["table"],
+            request.query_params,
+            inflated(request, asked.body, _STREAMED_MAX_BYTES),
+        )
+
+    async def streamed(asked: Exchange) -> bytes:
+        return await run_in_threadpool(lambda: frames.v1(stream(asked)))
 
     async def metadata(_asked: Exchange) -> bytes:
         return msgspec.json.encode(_CLOUD)
 
     def route(path: str, method: str, kind: str, endpoint: Endpoint) -> Route:
-        handler = answered(services.observer, role.name.lower(), kind, endpoint)
+        limit = streaming.BODY_MAX_BYTES if kind == "streaming" else BODY_MAX_BYTES
+        handler = answered(services.observer, role.name.lower(), kind, endpoint, limit)
         return Route(path, handler, methods=[method])
 
     routes = [
         route("/v1/rest/mgmt", "POST", "mgmt", management),
         route("/v1/rest/query", "POST", "query", query_v1),
         route("/v2/rest/query", "POST", "query", query_v2),
-        route("/v1/rest/ingest/{database}/{table}", "POST", "streaming", streaming),
+        route("/v1/rest/ingest/{database}/{table}", "POST", "streaming", streamed),
         route("/v1/rest/auth/metadata", "GET", "metadata", metadata),
     ]
     routes += [

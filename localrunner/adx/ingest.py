@@ -97,6 +97,31 @@ class Ingestor:
             with self._catalog.store.writing() as cursor:
                 return rows.insert(cursor, plan, (), None, len(data))
 
+    def small_blob(self, request: Request, max_bytes: int) -> BinaryIO:
+        """The blob of a streaming request as it is stored.
+
+        Raises:
+            IngestionError: it is larger than that, or cannot be read.
+        """
+        body = self._blobs.fetch(request)
+        size = body.seek(0, io.SEEK_END)
+        body.seek(0)
+        if size > max_bytes:
+            body.close()
+            raise IngestionError("Stream_InputStreamTooLarge", f"The blob has more than {max_bytes} bytes.")
+        return body
+
+    def ingest_streamed(self, request: Request, body: BinaryIO) -> int:
+        """The rows in `body` are in the table, outside any extent; how many. Raises: IngestionError."""
+        plan = plans.plan(self._catalog, request)
+        with self._rows_file() as rows, closing(body), opened(body, request.blob_url) as streams:
+            if not rows.append(plan, streams, request.path):
+                raise IngestionError("Stream_NoDataToIngest", "Found no data to ingest.")
+            with self._catalog.store.writing() as cursor:
+                rows.insert_streamed(cursor, plan)
+            self._counters.add("rows.streamed", rows.rows)
+            return rows.rows
+
     def close(self) -> None:
         """No thread is left."""
         self._pool.shutdown(cancel_futures=True)

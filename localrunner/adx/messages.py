@@ -18,7 +18,8 @@ from localrunner.adx.errors import IngestionError
 
 _LEVELS = {"failuresonly": 0, "none": 1, "donotreport": 1, "failuresandsuccesses": 2}
 _CONSTANT_COLUMNS = 1
-_METHODS = {"queue": 0, "table": 1, "queueandtable": 2}
+QUEUE, TABLE, QUEUE_AND_TABLE = 0, 1, 2
+_METHODS = {"queue": QUEUE, "table": TABLE, "queueandtable": QUEUE_AND_TABLE}
 _KNOWN_PROPERTIES = frozenset(
     {
         "authorizationcontext",
@@ -34,6 +35,15 @@ _KNOWN_PROPERTIES = frozenset(
         "validationpolicy",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """The row of the status table that the client wrote for its blob and now watches."""
+
+    table: str
+    partition_key: str
+    row_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,7 @@ class Request:
     retain_blob: bool
     report_level: int
     report_method: int
+    status_row: StatusRow | None
     message_id: str
     fault: IngestionError | None
 
@@ -119,6 +130,7 @@ def decode(text: str, message_id: str) -> Request:
         retain_blob=reader.flag(fields.get("retainblobonsuccess", True), "RetainBlobOnSuccess"),
         report_level=reader.choice("reportlevel", _LEVELS, 0),
         report_method=reader.choice("reportmethod", _METHODS, 0),
+        status_row=reader.status_row(),
         message_id=message_id,
         fault=None,
     )
@@ -129,6 +141,33 @@ def decode(text: str, message_id: str) -> Request:
             f"Ingestion property '{unknown[0]}' is not known to this double.",
         )
     return _checked(request, reader)
+
+
+def streamed(database: str, table: str, data_format: str, mapping_reference: str, blob_url: str) -> Request:
+    """A request to ingest what comes with it, or one blob, at once; nobody reports on it."""
+    return Request(
+        source_id="",
+        blob_url=blob_url,
+        raw_bytes=0,
+        database=database,
+        table=table,
+        format=data_format,
+        mapping_reference=mapping_reference,
+        mapping_kind="",
+        inline_mapping="",
+        tags=(),
+        ingest_if_not_exists=(),
+        creation_time=None,
+        ignore_first_record=False,
+        even_lines=True,
+        flush_immediately=True,
+        retain_blob=True,
+        report_level=1,
+        report_method=QUEUE,
+        status_row=None,
+        message_id="",
+        fault=None,
+    )
 
 
 def _checked(request: Request, reader: _Properties) -> Request:
@@ -144,10 +183,8 @@ def _checked(request: Request, reader: _Properties) -> Request:
         reader.faulty(
             "BadRequest_DuplicateMapping", "Both ingestionMapping and ingestionMappingReference are given."
         )
-    if request.report_method != 0:
-        reader.faulty("BadRequest_NotSupported", "Reporting to a table is not known to this double yet.")
-    if not request.retain_blob:
-        reader.faulty("BadRequest_NotSupported", "RetainBlobOnSuccess=false is not known to this double yet.")
+    if request.report_method != QUEUE and request.status_row is None and request.report_level != 1:
+        reader.malformed("IngestionStatusInTable")
     return replace(request, fault=reader.fault)
 
 
@@ -235,8 +272,23 @@ class _Properties:
             self.malformed("ValidationPolicy")
         return bool(options == _CONSTANT_COLUMNS)
 
+    def status_row(self) -> StatusRow | None:
+        """Where the client waits for the outcome; JavaScript's client writes these names in camelCase."""
+        value = self._fields.get("ingestionstatusintable")
+        if value is None:
+            return None
+        given = {str(name).lower(): part for name, part in value.items()} if isinstance(value, dict) else {}
+        parts = [given.get(name) for name in ("tableconnectionstring", "partitionkey", "rowkey")]
+        table, partition_key, row_key = (part if isinstance(part, str) else "" for part in parts)
+        if not (table and partition_key and row_key):
+            self.malformed("IngestionStatusInTable")
+            return None
+        return StatusRow(blob_name(table), partition_key, row_key)
+
     def choice(self, name: str, words: dict[str, int], default: int) -> int:
-        value = self._fields.get(name, default)
+        value = self._fields.get(name)
+        if value is None:
+            return default
         if isinstance(value, str):
             value = words.get(value.lower(), -1)
         if value not in words.values() or isinstance(value, bool):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import duckdb
 
 from localrunner.adx import convert, records
-from localrunner.adx.catalog import EXTENT, INGESTION_TIME
+from localrunner.adx.catalog import EXTENT, INGESTION_TIME, STREAMED
 from localrunner.adx.columns import literal, quoted
 from localrunner.adx.plans import Plan
 from localrunner.adx.store import next_id
@@ -82,13 +82,30 @@ class RowsFile:
         raw_bytes: int,
     ) -> uuid.UUID:
         """The rows are in the table, in one new extent; its id."""
-        self.file.flush()
         number, identity = next_id(cursor), uuid.uuid4()
+        now = self._insert(cursor, plan, number)
+        cursor.execute(
+            "INSERT INTO meta.extents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [number, identity, plan.table.id, self.rows, raw_bytes, created_at or now, list(tags)],
+        )
+        return identity
+
+    def insert_streamed(self, cursor: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+        """The rows are in the table, and in no extent.
+
+        Source: extent-tags.md, "tags can't be set on streaming ingestion data before it is stored in extents"; the
+        double never moves it there.
+        """
+        self._insert(cursor, plan, STREAMED)
+
+    def _insert(self, cursor: duckdb.DuckDBPyConnection, plan: Plan, extent: int) -> datetime:
+        """The rows are in the table, with the time that is given back."""
+        self.file.flush()
         now = datetime.now(UTC).replace(tzinfo=None)
         names = [quoted(column.name) for column in plan.table.columns]
         columns = ", ".join([*names, quoted(INGESTION_TIME), quoted(EXTENT)])
         target = f"INSERT INTO {plan.table.rows_name} ({columns})"
-        select = f"SELECT {_values(plan)}, TIMESTAMP '{now}', {number} FROM "  # noqa: S608 - quoted names
+        select = f"SELECT {_values(plan)}, TIMESTAMP '{now}', {extent} FROM "  # noqa: S608 - quoted names
         spec = ", ".join(["'none': 'VARCHAR'", *(f"'c{index}': 'VARCHAR'" for index in range(len(plan.sources)))])
         if self.file.tell():
             cursor.execute(
@@ -99,11 +116,7 @@ class RowsFile:
         for row in self.large:
             places = ", ".join(f"CAST(nullif(?, '') AS VARCHAR) AS c{index}" for index in range(len(row)))
             cursor.execute(f"{target} {select} (SELECT {places})", [token.decode() for token in row])
-        cursor.execute(
-            "INSERT INTO meta.extents VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [number, identity, plan.table.id, self.rows, raw_bytes, created_at or now, list(tags)],
-        )
-        return identity
+        return now
 
 
 def _values(plan: Plan) -> str:

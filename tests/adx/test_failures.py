@@ -66,8 +66,9 @@ def test_a_failure_message_says_what_a_client_needs(double: Double) -> None:
         ({"BlobPath": ""}, "BadRequest_EmptyBlobUri"),
         ({"BlobPath": "ftp://x/y"}, "BadRequest_InvalidBlobUri"),
         ({"RawDataSize": -1}, "BadRequest_MalformedIngestionProperty"),
-        ({"ReportMethod": 1}, "BadRequest_NotSupported"),
-        ({"RetainBlobOnSuccess": False}, "BadRequest_NotSupported"),
+        ({"ReportMethod": 7}, "BadRequest_MalformedIngestionProperty"),
+        ({"ReportMethod": 2}, "BadRequest_MalformedIngestionProperty"),
+        ({"ReportMethod": 2, "IngestionStatusInTable": {"PartitionKey": "x"}}, MALFORMED),
         ({"AdditionalProperties": {}}, "BadRequest_FormatNotSupported"),
         ({"AdditionalProperties": {"format": "json", "tags": "x"}}, "BadRequest_MalformedIngestionProperty"),
         (

@@ -96,8 +96,12 @@ def sent(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]
                     timestamp=record.timestamp,
                 )
             wait_until("rows land", lambda: whole.row_count() > 0, ANSWER_S)
-            for part in ("worker-0", "azurite", "host-1", "adx", "host-0"):
+            for part in ("worker-0", "azurite", "host-1", "host-0"):
                 whole.stack.wait_restarted(part, whole.stack.kill(part))
+        whole.wait_quiet()
+        killed = whole.stack.kill("adx")
+        with whole.load(wide, long):
+            whole.stack.wait_restarted("adx", killed)
         whole.settle()
         yield Sent(whole, odd, wide, long, offsets)
 
