@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +14,13 @@ from azure.storage.blob import BlobServiceClient
 
 from sinkcore.clock import Clock, SystemClock
 from sinkcore.connections import Kusto, Storage
+from sinkcore.gaps import ConfluentLog
 from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
-from sinkcore.landed import AdxRows, LandedRows
+from sinkcore.landed import AdxRows
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.staging import AzureBlobs, SignWithDelegationKey, read_by_managed_identity, sign_with_account_key
-from sinkcore.sweep import Sweep
+from sinkcore.sweep import Sweeper
 from sinkcore.table import AzureTable
 
 if TYPE_CHECKING:
@@ -47,14 +48,10 @@ UPLOAD_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What a worker process keeps: the sink, and what its sweeper asks ADX."""
+    """What a worker process keeps: the sink, and the sweeper with a sink of its own."""
 
     sink: Sink
-    landed: LandedRows
-
-    def sweep(self) -> int:
-        """What was left unfinished is finished; returns how many segments were."""
-        return Sweep(self.sink, self.landed).run()
+    sweeper: Sweeper
 
 
 def build_app(settings: Settings, clock: Clock | None = None) -> App:
@@ -71,11 +68,13 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
         settings=settings,
         table=table,
         blobs=blobs,
+        kafka=ConfluentLog(settings.kafka),
         queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
     )
-    return App(sink, AdxRows(lambda: _query_client(kusto), clock))
+    landed = AdxRows(lambda: _query_client(kusto), clock)
+    return App(sink, Sweeper(replace(sink, _topics={}), landed))
 
 
 def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServiceClient, TableServiceClient]:

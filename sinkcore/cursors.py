@@ -32,45 +32,66 @@ class Move:
         return 1 if self.gap is None else 2
 
 
-def moves_of(slices: Iterable[Slice], positions: Mapping[int, Position]) -> list[Move]:
-    """What is left to take of `slices`, partition by partition; nothing for one that is all below its position."""
-    found = (_move(piece, positions.get(piece.partition)) for piece in slices)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a partition's offsets that are not in hand: those below `settled` do not exist, and where
+    `inner` is set, neither do those between records in hand."""
+
+    settled: int = 0
+    inner: bool = False
+
+
+UNKNOWN = Known()
+
+
+def moves_of(
+    slices: Iterable[Slice], positions: Mapping[int, Position], known: Mapping[int, Known] | None = None
+) -> list[Move]:
+    """What is left to take of `slices`, partition by partition; nothing for one that is all below its position.
+
+    Every partition has a position.
+    """
+    known = known or {}
+    found = (_move(piece, positions[piece.partition], known.get(piece.partition, UNKNOWN)) for piece in slices)
     return [move for move in found if move is not None]
 
 
-def _move(piece: Slice, position: Position | None) -> Move | None:
-    if position is None:
-        # Nobody has committed this partition before: it starts with the first record that the host hands over.
-        first = piece.offsets[0]
-        position = Position(piece.partition, first, first)
+def _move(piece: Slice, position: Position, known: Known) -> Move | None:
     if piece.offsets[-1] < position.next_offset:
         return None
-    kept = _part(piece, bisect_left(piece.offsets, position.next_offset), len(piece.offsets))
+    kept = part_of(piece, bisect_left(piece.offsets, position.next_offset), len(piece.offsets))
     after = replace(position, next_offset=kept.offsets[-1] + 1)
-    missing = _missing(kept.offsets, position.next_offset)
+    missing = _missing(kept.offsets, position.next_offset, known)
     if missing is None:
         whole = OffsetRange(piece.partition, position.next_offset, after.next_offset)
         return Move(kept, (whole,), None, after)
     return _move_around(kept, position, after, *missing)
 
 
-def _missing(offsets: Sequence[int], position: int) -> tuple[int, int] | None:
+def _missing(offsets: Sequence[int], position: int, known: Known) -> tuple[int, int] | None:
     """The first missing offset and the one after the last missing one, from `position` on; None without a hole.
 
-    | position | offsets      | missing |
-    |----------|--------------|---------|
-    | 5        | 5 6 7        | none    |
-    | 5        | 7 8          | 5..7    |
-    | 5        | 5 6 9        | 7..9    |
-    | 5        | 5 8 9 12 13  | 6..12   |
+    | position | offsets      | known      | missing |
+    |----------|--------------|------------|---------|
+    | 5        | 5 6 7        |            | none    |
+    | 5        | 7 8          |            | 5..7    |
+    | 5        | 5 6 9        |            | 7..9    |
+    | 5        | 5 8 9 12 13  |            | 6..12   |
+    | 5        | 5 8 9 12 13  | settled 9  | 10..12  |
+    | 5        | 7 9          | inner      | 5..7    |
     """
-    if offsets[-1] - position + 1 == len(offsets):
+    start = max(position, known.settled)
+    below = bisect_left(offsets, start)
+    count = len(offsets) - below
+    if count == 0 or offsets[-1] - start + 1 == count:
         return None
-    first = next((at for at, offset in enumerate(offsets) if offset != position + at), len(offsets))
+    if known.inner:
+        return (start, offsets[below]) if offsets[below] > start else None
+    first = next(start + at for at in range(count) if offsets[below + at] != start + at)
     last = len(offsets) - 1
-    while last > 0 and offsets[last - 1] == offsets[last] - 1:
+    while last > below and offsets[last - 1] == offsets[last] - 1:
         last -= 1
-    return position + first, offsets[last]
+    return first, offsets[last]
 
 
 def _move_around(kept: Slice, position: Position, after: Position, first: int, end: int) -> Move:
@@ -91,6 +112,13 @@ def _move_around(kept: Slice, position: Position, after: Position, first: int, e
     )
     gap = Gap(kept.partition, first, end, SKIPPED)
     return Move(taken, tuple(r for r in ranges if r.first_offset < r.next_offset), gap, after)
+
+
+def drained(cursor: Cursor, found: Slice, settled: int, lost: int) -> Move:
+    """`cursor` moved to `settled`: what Kafka said of the offsets up to there, of which it had lost the first."""
+    first = cursor.next_offset + lost
+    ranges = (OffsetRange(cursor.partition, first, settled),) if first < settled else ()
+    return Move(found, ranges, None, replace(cursor, next_offset=settled))
 
 
 def groups_of(moves: Sequence[Move]) -> list[list[Move]]:
@@ -117,10 +145,20 @@ def halves_of(slices: Sequence[Slice]) -> tuple[list[Slice], list[Slice]] | None
     only, middle = slices[0], len(slices[0].offsets) // 2
     if middle == 0:
         return None
-    return [_part(only, 0, middle)], [_part(only, middle, len(only.offsets))]
+    return [part_of(only, 0, middle)], [part_of(only, middle, len(only.offsets))]
 
 
-def _part(piece: Slice, first: int, end: int) -> Slice:
+def part_of(piece: Slice, first: int, end: int) -> Slice:
+    """The records number `first` to `end` of the slice."""
     if first == 0 and end == len(piece.offsets):
         return piece
     return Slice(piece.partition, piece.offsets[first:end], piece.values[first:end], piece.events[first:end])
+
+
+def joined(piece: Slice, others: Slice) -> Slice:
+    """Both slices' records of one partition, by offset; of one that is in both, `piece`'s."""
+    by_offset = dict(zip(others.offsets, others.events, strict=True))
+    by_offset |= dict(zip(piece.offsets, piece.events, strict=True))
+    offsets = sorted(by_offset)
+    events = [by_offset[offset] for offset in offsets]
+    return Slice(piece.partition, offsets, [event.get_body() for event in events], events)

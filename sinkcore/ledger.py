@@ -76,6 +76,11 @@ class Ledger:
         """The gaps that wait to be settled against Kafka, by partition and offset."""
         return [gap_of(row) for row in self._table.rows(self._key, "g-")]
 
+    def gap(self, key: str) -> Gap | None:
+        """The gap as it is now; None once it has reached its end."""
+        row = self._table.get(self._key, key)
+        return None if row is None else gap_of(row)
+
     def segment(self, segment_id: str) -> Segment | None:
         """The segment as the ledger has it; None if it was never committed, or has been removed."""
         row = self._table.get(self._key, f"s-{segment_id}")

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of
-from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
-from sinkcore.deadletters import encode_dead_letters
-from sinkcore.encode import Body, Encoded, encode
-from sinkcore.errors import OutcomeUnknownError, PositionMovedError, RecordError, TransientError
+from sinkcore.errors import OutcomeUnknownError, PositionMovedError, TransientError
+from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import OpenSegment, Position, TopicRow
 from sinkcore.queueing import Queueing
-from sinkcore.records import OffsetRange, Slice, slices_of
-from sinkcore.routes import Route
-from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, new_segment_id, source_id_of
+from sinkcore.records import Slice, slices_of
+from sinkcore.segment import new_segment_id
 from sinkcore.settings import Settings
+from sinkcore.stage import Stage, Staged, ranges_of
 from sinkcore.staging import Blobs
-from sinkcore.table import PROPERTY_MAX_CHARS, Table
+from sinkcore.start import places, start
+from sinkcore.table import Table
 from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
     import azure.functions as func
 
+    from sinkcore.gaps import KafkaLog
+
 # Each conflict is somebody else's progress; who meets three in a row lets the host hand the batch over again.
 ROUNDS_MAX = 3
-# Every kind of JSON leaves as one object a line.
-STORED_FORMAT = "json"
+# A request every so often, for all batches of a topic.
+TOPIC_READ_EVERY_S = 10.0
 
 
 @dataclass(slots=True)
@@ -40,16 +41,11 @@ class Topic:
     """A topic as this worker knows it; `positions` are None until they are read."""
 
     name: str
+    group: str
     ledger: Ledger
+    row: TopicRow
+    row_read_s: float
     positions: dict[int, Position] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A segment whose bodies lie in the staging container, and what was in them."""
-
-    segment: Segment
-    bodies: dict[str, bytes]
 
 
 @dataclass(slots=True)
@@ -60,8 +56,10 @@ class Sink:
     table: Table
     blobs: Blobs
     queue: IngestionQueue
+    kafka: KafkaLog
     clock: Clock
     executor: Executor
+    new_id: Callable[[int], str] = new_segment_id
     _topics: dict[str, Topic] = field(default_factory=dict)
 
     def deliver(self, topic: str, events: Sequence[func.KafkaEvent]) -> None:
@@ -75,25 +73,61 @@ class Sink:
             RecordError: a record was refused and SINK_ON_BAD_RECORD is `fail`.
         """
         deadline = Deadline.after(self.clock, self.settings.invocation_max_s)
-        known = self._topic(topic)
         slices = slices_of(events)
+        known = self.topic(topic)
+        self._hold_back(known)
         for group in groups_of(self._moves(known, slices)):
             partitions = {move.cursor.partition for move in group}
             self._deliver(known, [s for s in slices if s.partition in partitions], group, deadline)
+
+    def take(self, topic: Topic, move: Move, deadline: Deadline) -> bool | None:
+        """One cursor is moved, and what it passes is committed and queued, as in a batch: for the sweeper.
+
+        False if the cursor has moved meanwhile; None if its records make too many blobs for one segment.
+        """
+        if not move.taken.offsets:
+            return topic.ledger.move([move.cursor])
+        staged = self.stage.stage(topic.name, [move])
+        if staged is None:
+            return None
+        opened = self._commit(topic, staged, [move], deadline)
+        if opened is None:
+            return False
+        self._finish(topic, opened, staged, deadline)
+        return True
+
+    @property
+    def stage(self) -> Stage:
+        """How records become a staged segment."""
+        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id)
 
     @property
     def queueing(self) -> Queueing:
         """How a committed segment gets into ADX's queue."""
         return Queueing(self.blobs, self.queue, self.executor, self.settings.dead_letters_container)
 
-    def _topic(self, name: str) -> Topic:
+    def topic(self, name: str) -> Topic:
+        """The topic, started if it never was; what the sweeper writes about it is at most 10 s old."""
         known = self._topics.get(name)
+        now_s = self.clock.monotonic_s()
         if known is None:
-            known = Topic(name, Ledger(self.table, self.settings.kafka.group_of(name)))
-            (route,) = self.settings.routes_of(name)
-            known.ledger.start(TopicRow(name, "", 0, route.start))
-            self._topics[name] = known
+            group = self.settings.kafka.group_of(name)
+            ledger = Ledger(self.table, group)
+            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start)
+            known = self._topics[name] = Topic(name, group, ledger, row, now_s)
+        elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
+            known.row, known.row_read_s = known.ledger.topic() or known.row, now_s
         return known
+
+    def _hold_back(self, topic: Topic) -> None:
+        """Too much waits for ADX: Kafka holds the rest."""
+        if topic.row.pending < self.settings.pending_max:
+            return
+        event("backpressure", logging.WARNING, topic=topic.name, pending=topic.row.pending)
+        raise TransientError(
+            f"{topic.name}: {topic.row.pending} segments wait for ADX, SINK_PENDING_MAX is "
+            f"{self.settings.pending_max}; Kafka holds the rest until ADX takes them"
+        )
 
     def _moves(self, topic: Topic, slices: Sequence[Slice]) -> list[Move]:
         """What is left to take, by positions from this worker's memory where those explain the batch.
@@ -102,11 +136,44 @@ class Sink:
         """
         cached = topic.positions
         if cached is not None and all(s.partition in cached for s in slices):
-            moves = moves_of(slices, cached)
+            moves = self._explained(topic, slices, cached)
             if all(move.gap is None for move in moves):
                 return moves
-        topic.positions = topic.ledger.positions()
-        return moves_of(slices, topic.positions)
+        positions = topic.ledger.positions()
+        missing = {s.partition: s.offsets[0] for s in slices if s.partition not in positions}
+        if missing:
+            positions |= places(self.kafka, topic.row, topic.group, missing, missing)
+        topic.positions = positions
+        return self._explained(topic, slices, positions)
+
+    def _explained(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> list[Move]:
+        """What is left to take; holes are asked about at once where they are normal, or look it."""
+        moves = moves_of(slices, positions)
+        holed = {move.cursor.partition for move in moves if move.gap is not None}
+        if not holed:
+            return moves
+        slices = [s for s in slices if s.offsets[-1] >= positions[s.partition].next_offset]
+        suspects = [s for s in slices if s.partition in holed]
+        if topic.row.sparse:
+            explained = ask_before(self.kafka, topic.name, topic.group, suspects, positions)
+        elif any(holes_in(piece) > HOLES_MAX for piece in suspects):
+            explained = ask_first(self.kafka, topic.name, suspects, positions)
+            if explained.proven_empty:
+                self.mark_sparse(topic)
+                explained = ask_before(self.kafka, topic.name, topic.group, suspects, positions)
+        else:
+            return moves
+        sound = [s for s in slices if s.partition not in holed]
+        return moves_of(sorted([*sound, *explained.slices], key=_partition), positions, explained.known)
+
+    def mark_sparse(self, topic: Topic) -> None:
+        """The topic is known as one in which holes are normal: Kafka has proven one empty."""
+        if topic.row.sparse:
+            return
+        row = replace(topic.row, sparse="a hole was proven empty")
+        if topic.ledger.change_topic(row):
+            event("topic_sparse", topic=topic.name)
+        topic.row = topic.ledger.topic() or topic.row
 
     def _deliver(self, topic: Topic, slices: Sequence[Slice], moves: Sequence[Move], deadline: Deadline) -> None:
         """`moves`, what is left of `slices` as far as we know, is committed as one segment, and queued."""
@@ -114,10 +181,11 @@ class Sink:
         for _ in range(ROUNDS_MAX):
             if not moves:
                 return
-            if staged is None or staged.segment.ranges != _ranges(moves):
-                staged = self._stage(topic, moves)
+            if staged is None or staged.segment.ranges != ranges_of(moves):
+                staged = self.stage.stage(topic.name, moves)
             if staged is None:
-                self._deliver_halves(topic, slices, deadline)
+                for half in halves_of(slices) or ():
+                    self._deliver(topic, half, self._moves(topic, half), deadline)
                 return
             opened = self._commit(topic, staged, moves, deadline)
             if opened is not None:
@@ -127,61 +195,6 @@ class Sink:
         raise TransientError(
             f"{topic.name}: {ROUNDS_MAX} commits met another invocation's; the host hands the batch over again"
         )
-
-    def _deliver_halves(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline) -> None:
-        halves = halves_of(slices)
-        assert halves is not None, "one record became more blobs than a segment can name"
-        for half in halves:
-            self._deliver(topic, half, self._moves(topic, half), deadline)
-
-    def _stage(self, topic: Topic, moves: Sequence[Move]) -> Staged | None:
-        """The moves' records as a segment whose bodies are uploaded; None if it would have too many blobs."""
-        segment_id = new_segment_id(self.clock.now_ms())
-        (route,) = self.settings.routes_of(topic.name)
-        encoded = encode(
-            [move.taken for move in moves],
-            route,
-            segment_id=segment_id,
-            record_max_bytes=self.settings.record_max_bytes,
-            blob_max_bytes=self.settings.blob_max_bytes,
-        )
-        self._check(topic, encoded)
-        blobs = [self._rows_blob(topic, segment_id, n, route, body) for n, body in enumerate(encoded.bodies)]
-        bodies = [body.data for body in encoded.bodies]
-        if encoded.refused:
-            letters = encode_dead_letters([(route, r) for r in encoded.refused], self.clock.now_ms())
-            blobs.append(self._dead_letters_blob(topic, segment_id, letters))
-            bodies.append(letters.data)
-        if len(blobs_to_json(tuple(blobs))) > PROPERTY_MAX_CHARS:
-            return None
-        by_path = {blob.path: data for blob, data in zip(blobs, bodies, strict=True)}
-        self._upload(by_path)
-        records = sum(len(move.taken.offsets) for move in moves)
-        segment = Segment(segment_id, topic.name, _ranges(moves), tuple(blobs), records, len(encoded.refused))
-        return Staged(segment, by_path)
-
-    def _check(self, topic: Topic, encoded: Encoded) -> None:
-        """The batch may go on: no record was refused, or the app is set to go on without those."""
-        if encoded.large_records:
-            event("large_records", logging.WARNING, topic=topic.name, records=encoded.large_records)
-        if self.settings.on_bad_record != "fail":
-            return
-        bad = [refused for refused in encoded.refused if refused.reason != "tombstone"]
-        if bad:
-            first = bad[0]
-            raise RecordError(
-                f"{topic.name}: {len(bad)} records refused, the first at partition {first.record.partition} "
-                f"offset {first.record.offset}: {first.reason}, {first.detail}; mend the producer and skip them, "
-                "or set SINK_ON_BAD_RECORD=dead_letter"
-            )
-
-    def _upload(self, bodies: Mapping[str, bytes]) -> None:
-        def put(path: str) -> None:
-            self.blobs.put(self.settings.staging_container, path, bodies[path])
-
-        # A hop through the executor costs more than it saves for a single body.
-        for _ in map(put, bodies) if len(bodies) < 2 else self.executor.map(put, bodies):
-            pass
 
     def _commit(
         self, topic: Topic, staged: Staged, moves: Sequence[Move], deadline: Deadline
@@ -237,32 +250,6 @@ class Sink:
             duration_ms=round(deadline.spent_s() * 1000),
         )
 
-    def _rows_blob(self, topic: Topic, segment_id: str, index: int, route: Route, body: Body) -> Blob:
-        return Blob(
-            kind="rows",
-            container=self.settings.staging_container,
-            path=blob_path(topic.name, segment_id, f"/{index}.{STORED_FORMAT}.gz"),
-            db=route.db,
-            table=route.table,
-            format=STORED_FORMAT,
-            mapping=route.mapping,
-            metadata=route.metadata,
-            rows=body.rows,
-            raw_size_bytes=body.raw_size_bytes,
-            stored_size_bytes=len(body.data),
-            source_id=source_id_of(segment_id, index),
-        )
 
-    def _dead_letters_blob(self, topic: Topic, segment_id: str, body: Body) -> Blob:
-        return Blob(
-            kind="dead_letters",
-            container=self.settings.staging_container,
-            path=blob_path(topic.name, segment_id, "/dead-letters" + DEAD_LETTERS_NAME),
-            rows=body.rows,
-            raw_size_bytes=body.raw_size_bytes,
-            stored_size_bytes=len(body.data),
-        )
-
-
-def _ranges(moves: Sequence[Move]) -> tuple[OffsetRange, ...]:
-    return tuple(offsets for move in moves for offsets in move.ranges)
+def _partition(piece: Slice) -> int:
+    return piece.partition

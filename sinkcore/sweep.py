@@ -1,139 +1,82 @@
-"""What an invocation left unfinished is finished: staged segments are claimed, asked about, and queued."""
+"""The sweeper: whatever an invocation, a host or ADX left undone is done, topic after topic."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from itertools import groupby
-from uuid import uuid4
+from dataclasses import dataclass, field, replace
 
 from sinkcore.clock import Deadline
-from sinkcore.errors import TransientError
+from sinkcore.drain import drain_gaps
+from sinkcore.errors import SinkError
 from sinkcore.landed import LandedRows
 from sinkcore.ledger import Ledger, topics
 from sinkcore.ledger_rows import OpenSegment
-from sinkcore.segment import Blob, BlobState, Segment
-from sinkcore.sink import Sink
+from sinkcore.partitions import Seen, check_partitions
+from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
+from sinkcore.unfinished import Unfinished
 
-# Beyond the deadline of whoever last worked on a segment: by then it has given up, or will find that it must.
-CLAIM_MARGIN_S = 30
+# So many blobs that ADX refuses in a row, and the rest of the sweep leaves it alone; the next one tries again.
+REFUSALS_MAX = 3
 
 
 @dataclass(slots=True)
-class Sweep:
-    """One run of the sweeper. Two at once are harmless: a segment is claimed under its ETag."""
+class Sweeper:
+    """One for each worker process: it remembers where positions stood. Two of them at once are harmless.
+
+    `sink` is its own, since a sink is for one thread a topic.
+    """
 
     sink: Sink
     landed: LandedRows
-    name: str = field(default_factory=lambda: uuid4().hex)
+    seen: Seen = field(default_factory=Seen)
 
-    def run(self) -> int:
-        """Segments that somebody left behind are queued, as far as ADX takes them and time allows.
-
-        Returns how many were finished.
-        """
+    def sweep(self) -> int:
+        """Every topic that was ever started is swept, as far as time allows; how many segments were finished."""
         deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
         finished = 0
-        for _, group in topics(self.sink.table):
-            ledger = Ledger(self.sink.table, group)
-            for opened in ledger.open_segments():
-                if deadline.is_past():
-                    return finished
-                finished += self._sweep(ledger, opened, deadline)
+        for name, group in topics(self.sink.table):
+            if deadline.is_past():
+                break
+            try:
+                finished += self._sweep(name, group, deadline)
+            except SinkError as error:
+                event("sweep_failed", logging.WARNING, topic=name, error=str(error))
         return finished
 
-    def _sweep(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
-        """
-        | the segment               | what is done                                             |
-        |---------------------------|----------------------------------------------------------|
-        | was touched lately        | nothing: somebody is at it                               |
-        | may be in ADX's queue     | it waits, until ADX has had its time                     |
-        | waits, ADX has all of it  | it is marked                                             |
-        | waits, ADX has none of it | it is queued                                             |
-        | cannot be asked about     | it is queued; what may be repeated is said               |
-        """
-        if opened.segment.waiting:
-            return self._ask(ledger, opened, deadline)
-        if opened.untouched_s <= self.sink.settings.invocation_max_s + CLAIM_MARGIN_S:
-            return False
-        if self._doubtful(opened.segment):
-            ledger.claim(opened, self.name, waiting=True)
-            return False
-        return self._finish(ledger, opened, deadline)
-
-    def _doubtful(self, segment: Segment) -> list[Blob]:
-        """The blobs that may have been queued, and about which ADX can be asked before they are queued again.
-
-        With an `ingest-by` tag there is nothing to ask: queueing twice changes nothing.
-        """
-        if self.sink.settings.delivery == "exactly_once":
-            return []
-        staged = [blob for blob in segment.blobs if blob.kind == "rows" and blob.state == "staged"]
-        return [blob for blob in staged if blob.metadata is not None]
-
-    def _ask(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
-        doubtful = self._doubtful(opened.segment)
-        wait_s = max((self.landed.batching_s(blob) for blob in doubtful), default=0.0)
-        if opened.untouched_s <= wait_s + self.sink.settings.doubt_margin_s:
-            return False
-        states: dict[str, BlobState] = {}
-        for _, group in groupby(sorted(doubtful, key=_table_of), key=_table_of):
-            blobs = list(group)
-            try:
-                state = self._state(opened.segment, blobs)
-            except TransientError as error:
-                event("adx_silent", logging.WARNING, topic=opened.segment.topic, error=str(error))
-                return False
-            if state is None:
-                return False
-            states |= dict.fromkeys((blob.path for blob in blobs), state)
-        settled = ledger.note(opened, opened.segment.with_blob_states(states))
-        return settled is not None and self._finish(ledger, settled, deadline)
-
-    def _state(self, segment: Segment, blobs: list[Blob]) -> BlobState | None:
-        """What is true of the segment's doubtful blobs of one table: landed or not; None if only time can tell."""
-        sure = sum(b.rows for b in segment.blobs if _table_of(b) == _table_of(blobs[0]) and b.state == "queued")
-        found = self.landed.count(blobs[0], segment.id)
-        if found is None:
-            return "staged"
-        if found <= sure:
-            return "unsent"
-        if found == sure + sum(blob.rows for blob in blobs):
-            return "queued"
-        event(
-            "segment_in_doubt",
-            logging.ERROR,
-            topic=segment.topic,
-            segment=segment.id,
-            db=blobs[0].db,
-            table=blobs[0].table,
-            rows_expected=sure + sum(blob.rows for blob in blobs),
-            rows_found=found,
-        )
-        return None
-
-    def _finish(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
-        claimed = ledger.claim(opened, self.name)
-        if claimed is None or not self.sink.queueing.finish(ledger, claimed, deadline):
-            return False
-        event(
-            "segment_swept",
-            logging.WARNING,
-            topic=claimed.segment.topic,
-            segment=claimed.segment.id,
-            records=claimed.segment.records,
-            attempts=claimed.segment.attempts,
-            left_s=round(opened.committed_s),
-            rows_perhaps_repeated=self._perhaps_repeated(opened.segment),
-        )
-        return True
-
-    def _perhaps_repeated(self, segment: Segment) -> int:
-        if self.sink.settings.delivery == "exactly_once":
+    def _sweep(self, name: str, group: str, deadline: Deadline) -> int:
+        ledger = Ledger(self.sink.table, group)
+        row = ledger.topic()
+        if row is None:
             return 0
-        return sum(blob.rows for blob in segment.blobs if blob.kind == "rows" and blob.state == "staged")
+        topic = Topic(name, group, ledger, row, self.sink.clock.monotonic_s())
+        finished, pending = self._finish_segments(topic, deadline)
+        if pending != row.pending and ledger.change_topic(replace(row, pending=pending)):
+            topic.row = ledger.topic() or row
+        # A topic that was taken out of the settings is swept to its end, and no longer read.
+        if self.sink.settings.routes_of(name) and pending < self.sink.settings.pending_max:
+            check_partitions(self.sink, topic, self.seen, deadline)
+            topic.row = ledger.topic() or row
+            drain_gaps(self.sink, topic, deadline)
+        return finished
+
+    def _finish_segments(self, topic: Topic, deadline: Deadline) -> tuple[int, int]:
+        """How many segments were finished, and how many are left that ADX has not taken."""
+        unfinished = Unfinished(
+            self.sink.settings, self.sink.queueing, self.landed, self.sink.new_id(self.sink.clock.now_ms())
+        )
+        finished = pending = refused = 0
+        for opened in topic.ledger.open_segments():
+            may_try = not deadline.is_past() and refused < REFUSALS_MAX
+            if may_try and unfinished.finish(topic.ledger, opened, deadline):
+                finished, refused = finished + 1, 0
+            elif _waits_for_adx(opened):
+                pending += 1
+                refused += not opened.segment.waiting
+        return finished, pending
 
 
-def _table_of(blob: Blob) -> tuple[str, str]:
-    return blob.db, blob.table
+def _waits_for_adx(opened: OpenSegment) -> bool:
+    """Somebody has tried to queue it and could not, or nobody knows; one that is under way does not count."""
+    segment = opened.segment
+    return segment.attempts > 0 or any(blob.state == "unsent" for blob in segment.blobs)

@@ -6,18 +6,26 @@ import base64
 import gzip
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import azure.functions as func
+
 from sinkcore.ledger import Ledger
+from sinkcore.partitions import Seen
 from sinkcore.segment import blob_path
 from sinkcore.settings import Settings, read_settings
 from sinkcore.sink import Sink
-from sinkcore.sweep import CLAIM_MARGIN_S, Sweep
+from sinkcore.sweep import Sweeper
+from sinkcore.unfinished import CLAIM_MARGIN_S
+from tests.support.events import Sent, events_of
 from tests.support.faults import SteppedBlobs, SteppedQueue, SteppedTable, Steps
+from tests.support.kafka import MemoryKafka
 from tests.support.memory import ManualClock, MemoryBlobs, MemoryQueue, MemoryRows, MemoryTable, SameThread
 
 TOPIC = "flights"
+PARTITIONS = 100
 ROUTE = {"topic": TOPIC, "db": "db", "table": "Flights", "format": "json", "metadata": "_kafka"}
 
 
@@ -46,11 +54,15 @@ class World:
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     queue: MemoryQueue = field(init=False)
     landed: MemoryRows = field(init=False)
+    kafka: MemoryKafka = field(default_factory=MemoryKafka)
+    seen: Seen = field(default_factory=Seen)
 
     def __post_init__(self) -> None:
         self.table = MemoryTable(self.clock)
         self.queue = MemoryQueue(self.clock)
         self.landed = MemoryRows(self.queue)
+        for topic in self.settings.topics:
+            self.kafka.create(topic, PARTITIONS)
 
     def sink(self, **parts: Any) -> Sink:
         """A new worker's sink; `parts` replaces some of what it stands on."""
@@ -60,6 +72,7 @@ class World:
                 "table": self.table,
                 "blobs": self.blobs,
                 "queue": self.queue,
+                "kafka": self.kafka,
                 "clock": self.clock,
                 "executor": SameThread(),
                 **parts,
@@ -76,7 +89,7 @@ class World:
 
     def sweep(self, sink: Sink | None = None) -> int:
         """One run of the sweeper, of a worker of its own unless `sink` is given."""
-        return Sweep(sink or self.sink(), self.landed).run()
+        return Sweeper(sink or self.sink(), self.landed, self.seen).sweep()
 
     def sweep_to_the_end(self, sink: Sink | None = None) -> int:
         """As many runs, at the times that matter, as it takes to finish whatever one worker left behind."""
@@ -84,6 +97,17 @@ class World:
         finished = self.sweep(sink)
         self.clock.advance(self.landed.batching + self.settings.doubt_margin_s + 1)
         return finished + self.sweep(sink)
+
+    def batch(self, records: Iterable[Sent], topic: str = TOPIC) -> list[func.KafkaEvent]:
+        """The records as the trigger delivers them; Kafka has them too."""
+        sent = list(records)
+        for record in sent:
+            log = self.kafka.topics[topic][record.partition]
+            if not log.records and log.end == 0:
+                log.low = record.offset
+            log.records.setdefault(record.offset, record)
+            log.end = max(log.end, record.offset + 1)
+        return events_of(sent, topic)
 
     @property
     def ledger(self) -> Ledger:

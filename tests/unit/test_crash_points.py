@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.app import TOPIC, World, settings_of
-from tests.support.events import Sent, events_of
+from tests.support.events import Sent
 from tests.support.faults import Steps, Stopped
 
 RECORDS = [
@@ -29,13 +29,13 @@ ROWS = {(0, 5), (0, 6), (1, 5), (1, 6)}
 
 def steps_of_a_delivery() -> list[str]:
     world, steps = World(), Steps()
-    world.stepped_sink(steps).deliver(TOPIC, events_of(RECORDS))
+    world.stepped_sink(steps).deliver(TOPIC, world.batch(RECORDS))
     return steps.taken
 
 
 def recover(world: World) -> None:
     """The host hands the batch over again, later the sweeper runs."""
-    world.sink().deliver(TOPIC, events_of(RECORDS))
+    world.sink().deliver(TOPIC, world.batch(RECORDS))
     world.sweep_to_the_end()
 
 
@@ -50,7 +50,7 @@ def check(world: World) -> None:
 def test_a_delivery_takes_these_steps() -> None:
     """Two transactions for the batch (and, once a worker, its topic's row), a put a body, a message a blob."""
     assert Counter(step.partition(" ")[0] for step in steps_of_a_delivery()) == {
-        "get": 3,  # is the topic listed? has it a row? what is in it?
+        "get": 4,  # is the topic started? listed? has it a row? what is in it?
         "transact": 4,  # the topic's two rows, the commit, the mark
         "rows": 1,  # the positions
         "put": 3,  # rows and dead letters are staged; dead letters go to their container
@@ -65,7 +65,7 @@ def test_a_worker_that_dies_at_a_step_loses_and_repeats_nothing(step: int, after
     world = World()
 
     with pytest.raises(Stopped):
-        world.stepped_sink(Steps(step, after)).deliver(TOPIC, events_of(RECORDS))
+        world.stepped_sink(Steps(step, after)).deliver(TOPIC, world.batch(RECORDS))
     recover(world)
 
     check(world)
@@ -81,7 +81,7 @@ def test_a_sweeper_that_dies_at_a_step_is_followed_by_one_that_finishes(
     taken = steps_of_a_delivery()
     step = next(n for n, name in enumerate(taken, start=1) if name.startswith(worker_stops_after))
     with pytest.raises(Stopped):
-        world.stepped_sink(Steps(step, after=True)).deliver(TOPIC, events_of(RECORDS))
+        world.stepped_sink(Steps(step, after=True)).deliver(TOPIC, world.batch(RECORDS))
     with suppress(Stopped):
         world.sweep_to_the_end(world.stepped_sink(Steps(sweeper_stops_at, after)))
 
@@ -100,7 +100,7 @@ def test_without_metadata_a_death_repeats_one_segment_at_most_and_it_is_said(
     taken = steps_of_a_delivery()
     step = next(n for n, name in enumerate(taken, start=1) if name.startswith(worker_stops_after))
     with pytest.raises(Stopped):
-        world.stepped_sink(Steps(step, after=True)).deliver(TOPIC, events_of(RECORDS))
+        world.stepped_sink(Steps(step, after=True)).deliver(TOPIC, world.batch(RECORDS))
 
     recover(world)
 
@@ -124,14 +124,14 @@ def test_whatever_boundaries_batches_have_and_whoever_dies_each_offset_is_taken_
         host = data.draw(st.sampled_from([0, 1]))
         stop_at = data.draw(st.none() | st.integers(1, 8))
         if stop_at is None:
-            hosts[host].deliver(TOPIC, events_of(batch))
+            hosts[host].deliver(TOPIC, world.batch(batch))
             position = max(position, after)
             continue
         try:
-            world.stepped_sink(Steps(stop_at, data.draw(st.booleans()))).deliver(TOPIC, events_of(batch))
+            world.stepped_sink(Steps(stop_at, data.draw(st.booleans()))).deliver(TOPIC, world.batch(batch))
         except Stopped:
             hosts[host] = world.sink()
-    world.sink().deliver(TOPIC, events_of(Sent(b'{"n":0}', n) for n in range(last)))
+    world.sink().deliver(TOPIC, world.batch(Sent(b'{"n":0}', n) for n in range(last)))
     world.sweep_to_the_end()
 
     assert world.ledger_offsets() == dict.fromkeys([(0, n) for n in range(last)], 1)

@@ -49,13 +49,6 @@ def test_nothing_is_left_of_what_lies_below_the_position() -> None:
     assert moves_of(slices(1, 2, 3), {0: Position(0, 4, 0, etag="etag")}) == []
 
 
-def test_a_partition_without_a_position_starts_with_its_first_record() -> None:
-    (move,) = moves_of(slices(7, 8), {})
-
-    assert move.gap is None
-    assert move.cursor == Position(0, 9, 7)
-
-
 @given(
     position=st.integers(0, 40),
     offsets=st.lists(st.integers(0, 40), min_size=1).map(lambda found: sorted(set(found))),

@@ -1,0 +1,105 @@
+"""Offsets that the host stepped over or never delivered, read from Kafka and taken as a batch is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from sinkcore.clock import Deadline
+from sinkcore.cursors import drained
+from sinkcore.ledger_rows import Cursor, Gap, Position
+from sinkcore.records import Slice, slices_of
+from sinkcore.sink import Sink, Topic
+from sinkcore.telemetry import event
+
+# One step is one segment: as much as a full batch of the trigger.
+STEP_RECORDS = 5_000
+STEP_BYTES = 64 * 1024 * 1024
+STEP_BUDGET_S = 10.0
+
+
+def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline) -> None:
+    """The topic's gaps are settled as far as time allows, those first that were tried the least.
+
+    A gap above SINK_GAP_MAX_RECORDS is held until a person decides.
+    """
+    for gap in sorted(topic.ledger.gaps(), key=lambda gap: (gap.tries, gap.key)):
+        size = gap.end_offset - gap.next_offset
+        if gap.held or deadline.is_past() or is_held_back(sink, topic):
+            continue
+        if size > sink.settings.gap_max_records and gap.why != RELEASED:
+            topic.ledger.move([replace(gap, held=True)])
+            event("gap_held", logging.ERROR, topic=topic.name, **_where(gap, gap.end_offset))
+            continue
+        drain(sink, topic, gap, gap.end_offset, deadline)
+
+
+RELEASED = "released"
+"""Why a gap is there that a person has decided about, however large it is."""
+
+
+def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline) -> None:
+    """`cursor` is moved towards `end`, a step a commit, until something stops it: time, ADX, Kafka, or another.
+
+    Raises:
+        TransientError: Kafka or storage did not answer.
+    """
+    step = STEP_RECORDS
+    first = cursor.next_offset
+    while cursor.next_offset < end and not deadline.is_past() and not is_held_back(sink, topic):
+        answer = sink.kafka.read(
+            topic.name,
+            {cursor.partition: (cursor.next_offset, end)},
+            budget_s=min(STEP_BUDGET_S, deadline.left_s()),
+            max_records=step,
+            max_bytes=STEP_BYTES,
+        )[cursor.partition]
+        settled = min(answer.next_offset, end)
+        if answer.why == "past_end" and isinstance(cursor, Gap):
+            settled = end
+            event("log_truncated", logging.ERROR, topic=topic.name, **_where(cursor, end))
+        if settled <= cursor.next_offset:
+            if isinstance(cursor, Gap):
+                topic.ledger.move([replace(cursor, tries=cursor.tries + 1)])
+            return
+        slices = slices_of(answer.events)
+        found = slices[0] if slices else Slice(cursor.partition, [], [], [])
+        taken = sink.take(topic, drained(cursor, found, settled, answer.lost), deadline)
+        if taken is None:
+            step = max(1, step // 2)
+            continue
+        if not taken:
+            return
+        if answer.lost:
+            event(
+                "records_lost_to_retention",
+                logging.ERROR,
+                topic=topic.name,
+                partition=cursor.partition,
+                first_offset=cursor.next_offset,
+                records=answer.lost,
+            )
+        elif not found.offsets and answer.why == "settled":
+            sink.mark_sparse(topic)
+        moved = _again(topic, cursor)
+        if moved is None:
+            break
+        cursor = moved
+    if isinstance(cursor, Gap) and cursor.next_offset > first:
+        event("gap_repaired", topic=topic.name, partition=cursor.partition, next_offset=first, end_offset=end)
+
+
+def is_held_back(sink: Sink, topic: Topic) -> bool:
+    """Whether so much waits for ADX that nothing more is taken."""
+    return topic.row.pending >= sink.settings.pending_max
+
+
+def _again(topic: Topic, cursor: Cursor) -> Cursor | None:
+    """The cursor as it is now, under its new ETag; None if it is gone."""
+    if isinstance(cursor, Position):
+        return topic.ledger.positions().get(cursor.partition)
+    return topic.ledger.gap(cursor.key)
+
+
+def _where(cursor: Cursor, end: int) -> dict[str, int]:
+    return {"partition": cursor.partition, "next_offset": cursor.next_offset, "end_offset": end}

@@ -1,0 +1,102 @@
+"""Holes in a batch, asked about at once: only where they are normal, and within narrow bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sinkcore.cursors import Known, joined
+from sinkcore.ledger_rows import Position
+from sinkcore.records import Slice, slices_of
+
+if TYPE_CHECKING:
+    from sinkcore.gaps import KafkaLog
+
+# The invocation waits meanwhile; a warm question takes about a millisecond.
+ASK_BUDGET_S = 1.0
+ASK_RECORDS_MAX = 5_000
+ASK_BYTES_MAX = 16 * 1024 * 1024
+# More holes than this in a slice make it likely that the topic is one where holes are normal.
+HOLES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A batch with what Kafka had in its holes, what is known of the rest, and whether a hole was proven empty."""
+
+    slices: list[Slice]
+    known: dict[int, Known]
+    proven_empty: bool
+
+
+def ask_before(
+    kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], positions: Mapping[int, Position]
+) -> Explained:
+    """For a topic in which holes are normal: those before each slice are asked of Kafka, all at once, and those
+    inside are trusted unless the list has outlived a rebalance.
+
+    Source: then it can fold a range that another host took and skipped; the group's committed offset stands
+    above the slice's first one in that case (docs/delivery.md, "Sparse topics").
+    """
+    inner = [s for s in slices if s.offsets[-1] - s.offsets[0] + 1 > len(s.offsets)]
+    committed = kafka.committed(group, topic) if inner else {}
+    trusted = {s.partition for s in inner if committed.get(s.partition, 0) <= s.offsets[0]}
+    asked = {
+        s.partition: (positions[s.partition].next_offset, s.offsets[0])
+        for s in slices
+        if positions[s.partition].next_offset < s.offsets[0]
+    }
+    return _explain(kafka, topic, slices, asked, trusted)
+
+
+def ask_first(
+    kafka: KafkaLog, topic: str, slices: Sequence[Slice], positions: Mapping[int, Position]
+) -> Explained:
+    """For a topic that shows many holes for the first time: the first one of each such slice is asked of Kafka."""
+    asked = {}
+    for piece in slices:
+        hole = _first_hole(piece, positions[piece.partition].next_offset)
+        if hole is not None and holes_in(piece) > HOLES_MAX:
+            asked[piece.partition] = hole
+    return _explain(kafka, topic, slices, asked, set())
+
+
+def holes_in(piece: Slice) -> int:
+    """How many times an offset of the slice does not follow the one before."""
+    return sum(after != before + 1 for before, after in zip(piece.offsets, piece.offsets[1:], strict=False))
+
+
+def _first_hole(piece: Slice, position: int) -> tuple[int, int] | None:
+    expected = position
+    for offset in piece.offsets:
+        if offset > expected:
+            return expected, offset
+        expected = max(expected, offset + 1)
+    return None
+
+
+def _explain(
+    kafka: KafkaLog,
+    topic: str,
+    slices: Sequence[Slice],
+    asked: Mapping[int, tuple[int, int]],
+    trusted: set[int],
+) -> Explained:
+    limits = {"budget_s": ASK_BUDGET_S, "max_records": ASK_RECORDS_MAX, "max_bytes": ASK_BYTES_MAX}
+    answers = kafka.read(topic, asked, **limits) if asked else {}  # type: ignore[arg-type]
+    explained, known, empty = [], {}, False
+    for piece in slices:
+        answer = answers.get(piece.partition)
+        inner = piece.partition in trusted
+        if answer is None or answer.lost:
+            # What retention took is counted by the sweeper, in one place: it stays a gap.
+            explained.append(piece)
+            known[piece.partition] = Known(inner=inner)
+            continue
+        found = slices_of(answer.events)
+        explained.append(joined(piece, found[0]) if found else piece)
+        known[piece.partition] = Known(answer.next_offset, inner)
+        first, end = asked[piece.partition]
+        empty = empty or (answer.next_offset >= end and len(answer.events) < end - first)
+    return Explained(explained, known, empty)

@@ -1,0 +1,111 @@
+"""What the sweeper sees of a topic in Kafka: is it still the same, and does each partition move?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sinkcore.clock import Deadline
+from sinkcore.drain import drain
+from sinkcore.ledger_rows import Cursor, Position
+from sinkcore.sink import Sink, Topic
+from sinkcore.start import places
+from sinkcore.table import OPERATIONS_MAX
+from sinkcore.telemetry import event
+
+# A position that has not moved for so many sweeps, with records above it, is one that nobody serves.
+SILENT_SWEEPS = 3
+
+
+@dataclass(slots=True)
+class Seen:
+    """Where each position stood at the last sweeps of this worker: offset, and how often it was seen there."""
+
+    at: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+
+    def sweeps_at(self, group: str, position: Position) -> int:
+        """For how many sweeps, this one included, the position has stood where it stands."""
+        offset, times = self.at.get((group, position.partition), (position.next_offset, 0))
+        times = times + 1 if offset == position.next_offset else 1
+        self.at[group, position.partition] = position.next_offset, times
+        return times
+
+
+def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -> None:
+    """The topic is the one that was started, each partition has a position, and none is silent with records left.
+
+    Raises:
+        TransientError: Kafka or the ledger did not answer.
+    """
+    state = sink.kafka.topic(topic.name)
+    if state is None:
+        event("topic_missing", logging.ERROR, topic=topic.name)
+        return
+    positions = topic.ledger.positions()
+    if state.id and topic.row.topic_id and state.id != topic.row.topic_id:
+        _begin_anew(sink, topic, state.id, state.partitions, positions)
+        return
+    absent = [p for p in range(state.partitions) if p not in positions]
+    if absent:
+        _move(topic, list(places(sink.kafka, topic.row, topic.group, absent, {}).values()))
+        positions = topic.ledger.positions()
+    present = [p for p in positions if p < state.partitions]
+    ends = sink.kafka.end_offsets(topic.name, present, committed_only=True)
+    _check_ends(sink, topic, positions, ends)
+    for partition, end in ends.items():
+        position = positions[partition]
+        times = seen.sweeps_at(topic.group, position)
+        if end > position.next_offset and times >= SILENT_SWEEPS and not deadline.is_past():
+            event(
+                "trigger_silent",
+                logging.ERROR,
+                topic=topic.name,
+                partition=partition,
+                next_offset=position.next_offset,
+                end_offset=end,
+            )
+            drain(sink, topic, position, end, deadline)
+
+
+def _move(topic: Topic, cursors: Sequence[Cursor]) -> None:
+    """The cursors are moved, as many in a transaction as it takes; what has moved meanwhile stays."""
+    for first in range(0, len(cursors), OPERATIONS_MAX):
+        topic.ledger.move(cursors[first : first + OPERATIONS_MAX])
+
+
+def _check_ends(sink: Sink, topic: Topic, positions: dict[int, Position], ends: dict[int, int]) -> None:
+    """A position past the end of the same topic's log is one that an unclean election has cut short."""
+    suspects = [p for p, end in ends.items() if positions[p].next_offset > end]
+    # The last stable offset may lie below a position that a read-uncommitted host has taken: only the end counts.
+    whole = sink.kafka.end_offsets(topic.name, suspects, committed_only=False) if suspects else {}
+    for partition, end in whole.items():
+        position = positions[partition]
+        if position.next_offset > end and topic.ledger.move([replace(position, next_offset=end)]):
+            event(
+                "log_truncated",
+                logging.ERROR,
+                topic=topic.name,
+                partition=partition,
+                next_offset=position.next_offset,
+                end_offset=end,
+            )
+
+
+def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positions: dict[int, Position]) -> None:
+    """A topic of the same name is another topic: its positions begin at its low watermarks, old gaps are gone.
+
+    The topic's row changes last, so that whoever dies on the way is followed by one that goes on.
+    """
+    event("topic_recreated", logging.ERROR, topic=topic.name, topic_id=topic_id)
+    first = sink.kafka.first_offsets(topic.name, range(partitions))
+    moved = {
+        p: replace(positions.get(p, Position(p, 0, 0)), next_offset=at, kept_from=at, topic_id=topic_id)
+        for p, at in first.items()
+        if p not in positions or positions[p].topic_id != topic_id
+    }
+    _move(topic, list(moved.values()))
+    _move(topic, [replace(gap, next_offset=gap.end_offset) for gap in topic.ledger.gaps()])
+    now = topic.ledger.positions()
+    if all(now[p].topic_id == topic_id for p in first if p in now) and not topic.ledger.gaps():
+        topic.ledger.change_topic(replace(topic.row, topic_id=topic_id, partitions=partitions, sparse=""))

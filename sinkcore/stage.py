@@ -1,0 +1,129 @@
+"""Records become a segment whose bodies lie in the staging container; nothing refers to them yet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from sinkcore.clock import Clock
+from sinkcore.cursors import Move
+from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
+from sinkcore.deadletters import encode_dead_letters
+from sinkcore.encode import Body, Encoded, encode
+from sinkcore.errors import RecordError
+from sinkcore.records import OffsetRange
+from sinkcore.routes import Route
+from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
+from sinkcore.settings import Settings
+from sinkcore.staging import Blobs
+from sinkcore.table import PROPERTY_MAX_CHARS
+from sinkcore.telemetry import event
+
+# Every kind of JSON leaves as one object a line.
+STORED_FORMAT = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A segment whose bodies lie in the staging container, with their content by path."""
+
+    segment: Segment
+    bodies: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What staging needs beside the records."""
+
+    settings: Settings
+    blobs: Blobs
+    clock: Clock
+    executor: Executor
+    new_id: Callable[[int], str]
+
+    def stage(self, topic: str, moves: Sequence[Move]) -> Staged | None:
+        """The moves' records as a segment whose bodies are uploaded; None if it would have too many blobs.
+
+        Raises:
+            RecordError: a record was refused and SINK_ON_BAD_RECORD is `fail`.
+            TransientError: storage did not take a body.
+        """
+        segment_id = self.new_id(self.clock.now_ms())
+        (route,) = self.settings.routes_of(topic)
+        encoded = encode(
+            [move.taken for move in moves],
+            route,
+            segment_id=segment_id,
+            record_max_bytes=self.settings.record_max_bytes,
+            blob_max_bytes=self.settings.blob_max_bytes,
+        )
+        self._check(topic, encoded)
+        blobs = [self._rows_blob(topic, segment_id, n, route, body) for n, body in enumerate(encoded.bodies)]
+        bodies = [body.data for body in encoded.bodies]
+        if encoded.refused:
+            letters = encode_dead_letters([(route, r) for r in encoded.refused], self.clock.now_ms())
+            blobs.append(self._dead_letters_blob(topic, segment_id, letters))
+            bodies.append(letters.data)
+        if len(blobs_to_json(tuple(blobs))) > PROPERTY_MAX_CHARS:
+            return None
+        by_path = {blob.path: data for blob, data in zip(blobs, bodies, strict=True)}
+        self._upload(by_path)
+        records = sum(len(move.taken.offsets) for move in moves)
+        segment = Segment(segment_id, topic, ranges_of(moves), tuple(blobs), records, len(encoded.refused))
+        return Staged(segment, by_path)
+
+    def _check(self, topic: str, encoded: Encoded) -> None:
+        """The batch may go on: no record was refused, or the app is set to go on without those."""
+        if encoded.large_records:
+            event("large_records", logging.WARNING, topic=topic, records=encoded.large_records)
+        if self.settings.on_bad_record != "fail":
+            return
+        bad = [refused for refused in encoded.refused if refused.reason != "tombstone"]
+        if bad:
+            first = bad[0]
+            raise RecordError(
+                f"{topic}: {len(bad)} records refused, the first at partition {first.record.partition} "
+                f"offset {first.record.offset}: {first.reason}, {first.detail}; mend the producer and skip them, "
+                "or set SINK_ON_BAD_RECORD=dead_letter"
+            )
+
+    def _upload(self, bodies: Mapping[str, bytes]) -> None:
+        def put(path: str) -> None:
+            self.blobs.put(self.settings.staging_container, path, bodies[path])
+
+        # A hop through the executor costs more than it saves for a single body.
+        for _ in map(put, bodies) if len(bodies) < 2 else self.executor.map(put, bodies):
+            pass
+
+    def _rows_blob(self, topic: str, segment_id: str, index: int, route: Route, body: Body) -> Blob:
+        return Blob(
+            kind="rows",
+            container=self.settings.staging_container,
+            path=blob_path(topic, segment_id, f"/{index}.{STORED_FORMAT}.gz"),
+            db=route.db,
+            table=route.table,
+            format=STORED_FORMAT,
+            mapping=route.mapping,
+            metadata=route.metadata,
+            rows=body.rows,
+            raw_size_bytes=body.raw_size_bytes,
+            stored_size_bytes=len(body.data),
+            source_id=source_id_of(segment_id, index),
+        )
+
+    def _dead_letters_blob(self, topic: str, segment_id: str, body: Body) -> Blob:
+        return Blob(
+            kind="dead_letters",
+            container=self.settings.staging_container,
+            path=blob_path(topic, segment_id, "/dead-letters" + DEAD_LETTERS_NAME),
+            rows=body.rows,
+            raw_size_bytes=body.raw_size_bytes,
+            stored_size_bytes=len(body.data),
+        )
+
+
+def ranges_of(moves: Sequence[Move]) -> tuple[OffsetRange, ...]:
+    """The offsets that the moves take, as a segment lists them."""
+    return tuple(offsets for move in moves for offsets in move.ranges)
