@@ -68,7 +68,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
         settings=settings,
         table=table,
         blobs=blobs,
-        kafka=ConfluentLog(settings.kafka),
+        kafka=ConfluentLog(settings.kafka, clock),
         queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),

@@ -20,6 +20,7 @@ class TopicRow:
     `topic_id` is empty where the broker has none. `partitions` is their number at the first start: one above it
     appeared later and starts at its low watermark, whatever `start` says. `sparse` is why holes are normal in
     it, empty where they are not. `pending` counts segments that wait for ADX, as the sweeper last saw them.
+    `started_ms` is when the row was made: nothing older can be known to this ledger.
     """
 
     topic: str
@@ -28,6 +29,7 @@ class TopicRow:
     start: str
     sparse: str = ""
     pending: int = 0
+    started_ms: int = 0
     etag: str = ""
 
 
@@ -93,6 +95,7 @@ def topic_values(topic: TopicRow) -> dict[str, Any]:
         "start": topic.start,
         "sparse": topic.sparse,
         "pending": topic.pending,
+        "started_ms": topic.started_ms,
     }
 
 

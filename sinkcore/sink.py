@@ -113,7 +113,7 @@ class Sink:
         if known is None:
             group = self.settings.kafka.group_of(name)
             ledger = Ledger(self.table, group)
-            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start)
+            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start, self.clock.now_ms())
             known = self._topics[name] = Topic(name, group, ledger, row, now_s)
         elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
             known.row, known.row_read_s = known.ledger.topic() or known.row, now_s
