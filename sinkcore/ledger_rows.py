@@ -11,6 +11,9 @@ from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_fro
 from sinkcore.table import Operation, Row
 
 TOPIC_KEY = "t"
+# Why a gap is there about which a person has decided, however large it is.
+RELEASED = "released"
+REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ def segment_values(segment: Segment) -> dict[str, Any]:
     return {
         "topic": segment.topic,
         "ranges": ranges_to_json(segment.ranges),
+        "replay": segment.replay,
         "records": segment.records,
         "dead_letters": segment.dead_letters,
         **changing_values(segment),
@@ -191,4 +195,5 @@ def segment_of(row: Row) -> Segment:
         state=values["state"],
         attempts=values["attempts"],
         waiting=values["waiting"],
+        replay=values["replay"],
     )

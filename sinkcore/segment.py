@@ -45,6 +45,7 @@ class Segment:
     """What one commit adds: offset ranges of one topic, and the blobs that hold their records.
 
     `waiting` says that a sweeper has claimed it, that nobody queues it, and that ADX is to be asked about it.
+    `replay` says that a person had its offsets taken once more.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Segment:
     state: State = "staged"
     attempts: int = 0
     waiting: bool = False
+    replay: bool = False
 
     def with_blob_states(self, states: dict[str, BlobState]) -> Segment:
         """The segment with the state of each blob whose path `states` names."""
