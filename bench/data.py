@@ -15,7 +15,7 @@ import msgspec
 from azure.functions import meta
 from azure.functions.kafka import KafkaTriggerConverter
 
-from localrunner.flights import Row, airports, flights, planes, weather
+from localrunner.flights import FLIGHTS, Row, airports, flights, planes, weather
 
 SEED = 2013
 SIZES = ("256 B", "1 KB", "10 KB")
@@ -62,12 +62,9 @@ def _joined(count: int) -> list[dict[str, Any]]:
 @cache
 def _sample(count: int) -> list[Row]:
     """Flights of the whole year in random order: in the file's own, neighbours share their hour's weather."""
-    return random.Random(SEED).sample(_all_flights(), count)
-
-
-@cache
-def _all_flights() -> list[Row]:
-    return list(flights())
+    numbers = random.Random(SEED).sample(range(FLIGHTS), count)
+    rows = dict(zip(sorted(numbers), flights(set(numbers)), strict=True))
+    return [rows[number] for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)

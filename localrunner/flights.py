@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,10 +30,11 @@ class FlightsMissingError(Exception):
     """The package with the data is not installed."""
 
 
-def flights() -> Iterator[Row]:
-    """The 336,776 flights in the file's order, numbers as numbers and `NA` as None."""
+def flights(only: Container[int] | None = None) -> Iterator[Row]:
+    """The 336,776 flights in the file's order, numbers as numbers and `NA` as None; counted from 0, those in
+    `only`, which is several times quicker for a few."""
     with zipfile.ZipFile(_data() / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
-        yield from _rows(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+        yield from _rows(io.TextIOWrapper(file, encoding="utf-8", newline=""), only)
 
 
 def weather() -> Iterator[Row]:
@@ -56,15 +57,16 @@ def _file(name: str) -> Iterator[Row]:
         yield from _rows(file)
 
 
-def _rows(file: io.TextIOBase) -> Iterator[Row]:
+def _rows(file: io.TextIOBase, only: Container[int] | None = None) -> Iterator[Row]:
     reader = csv.reader(file)
     names = next(reader)
     convert = [_TYPES.get(name, str) for name in names]
-    for fields in reader:
-        yield {
-            name: None if text == "NA" else make(text)
-            for name, make, text in zip(names, convert, fields, strict=True)
-        }
+    for number, fields in enumerate(reader):
+        if only is None or number in only:
+            yield {
+                name: None if text == "NA" else make(text)
+                for name, make, text in zip(names, convert, fields, strict=True)
+            }
 
 
 def _data() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import TokenCredential
@@ -14,7 +15,7 @@ from azure.storage.blob import BlobServiceClient
 from sinkcore.clock import Clock, SystemClock
 from sinkcore.connections import Kusto, Storage
 from sinkcore.gaps import ConfluentLog
-from sinkcore.ingest import AdxQueue
+from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
 from sinkcore.landed import AdxRows
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
@@ -67,7 +68,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
         settings=settings,
         table=table,
         blobs=blobs,
-        kafka=ConfluentLog(settings.kafka),
+        kafka=ConfluentLog(settings.kafka, clock),
         queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
@@ -119,7 +120,12 @@ def _storage_credential(storage: Storage) -> TokenCredential:
 def _ingest_client(kusto: Kusto) -> QueuedIngestClient:
     from azure.kusto.ingest import QueuedIngestClient
 
-    return QueuedIngestClient(_connection(kusto.ingestion_url, kusto))
+    client = QueuedIngestClient(_connection(kusto.ingestion_url, kusto))
+    # Source: azure-kusto-ingest 6.0.4 has no setting for it, and waits an hour for an answer; calls that were
+    # given up would hang on as long, and hold back those after them.
+    manager = client._resource_manager._kusto_client
+    manager._mgmt_default_timeout = timedelta(seconds=QUEUE_TIMEOUT_S)  # type: ignore[misc]
+    return client
 
 
 def _query_client(kusto: Kusto) -> KustoClient:

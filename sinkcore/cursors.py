@@ -121,6 +121,11 @@ def drained(cursor: Cursor, found: Slice, settled: int, lost: int) -> Move:
     return Move(found, ranges, None, replace(cursor, next_offset=settled))
 
 
+def ranges_of(moves: Sequence[Move]) -> tuple[OffsetRange, ...]:
+    """The offsets that the moves take, as a segment lists them."""
+    return tuple(offsets for move in moves for offsets in move.ranges)
+
+
 def groups_of(moves: Sequence[Move]) -> list[list[Move]]:
     """The moves in the fewest groups of which each fits one transaction.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sinkcore.clock import Deadline
 from sinkcore.cursors import drained
-from sinkcore.ledger_rows import Cursor, Gap, Position
+from sinkcore.ledger_rows import RELEASED, REPLAY, Cursor, Gap, Position
 from sinkcore.records import Slice, slices_of
 from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
@@ -27,15 +27,11 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline) -> None:
         size = gap.end_offset - gap.next_offset
         if gap.held or deadline.is_past() or is_held_back(sink, topic):
             continue
-        if size > sink.settings.gap_max_records and gap.why != RELEASED:
+        if size > sink.settings.gap_max_records and gap.why not in (RELEASED, REPLAY):
             topic.ledger.move([replace(gap, held=True)])
             event("gap_held", logging.ERROR, topic=topic.name, **_where(gap, gap.end_offset))
             continue
         drain(sink, topic, gap, gap.end_offset, deadline)
-
-
-RELEASED = "released"
-"""Why a gap is there that a person has decided about, however large it is."""
 
 
 def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline) -> None:

@@ -13,7 +13,7 @@ from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.segment import Blob
 
 if TYPE_CHECKING:
-    from azure.kusto.ingest import IngestionProperties, QueuedIngestClient
+    from azure.kusto.ingest import BlobDescriptor, IngestionProperties, QueuedIngestClient
 
 # The SDK takes up to 4 minutes to say that a storage account does not answer, and an hour for a command, so a call
 # gets this much at the most.
@@ -54,23 +54,30 @@ class AdxQueue:
 
         The call runs in a thread of its own, because the SDK offers no deadline; one that is past is given up.
         """
+        from azure.kusto.ingest import BlobDescriptor
+
+        # The client refuses a string that is no UUID of version 4, and changes one that is of another version.
+        source = BlobDescriptor(url, blob.raw_size_bytes, uuid.UUID(blob.source_id))
         if not self._calls.acquire(blocking=False):
             raise TransientError(
                 f"ADX queue: {CALLS_MAX} earlier calls still hang; check that the app reaches KUSTO_INGESTION_URL"
             )
         done: Future[None] = Future()
-        threading.Thread(target=self._run, args=(blob, url, done), name="adx-queue", daemon=True).start()
+        threading.Thread(target=self._run, args=(blob, source, done), name="adx-queue", daemon=True).start()
         try:
             done.result(timeout_s)
         except FutureTimeoutError:
             self._client = None  # its sockets hang; the next call makes new ones
+            # Source: the client writes the message once it has its answers from data management, and cannot do so
+            # without a path. One that was written late would repeat rows: the sweeper may have found none by then.
+            del source.path
             raise OutcomeUnknownError(
                 f"ADX queue: no answer within {timeout_s:.0f} s; the sweeper will find out"
             ) from None
 
-    def _run(self, blob: Blob, url: str, done: Future[None]) -> None:
+    def _run(self, blob: Blob, source: BlobDescriptor, done: Future[None]) -> None:
         try:
-            self._send(blob, url)
+            self._send(blob, source)
         except BaseException as error:  # noqa: BLE001 - handed over to the caller's thread, whatever it is
             done.set_exception(error)
         else:
@@ -78,15 +85,13 @@ class AdxQueue:
         finally:
             self._calls.release()
 
-    def _send(self, blob: Blob, url: str) -> None:
+    def _send(self, blob: Blob, source: BlobDescriptor) -> None:
         from azure.kusto.data.exceptions import KustoError
-        from azure.kusto.ingest import BlobDescriptor
         from azure.kusto.ingest.exceptions import KustoQueueError
 
-        # The client refuses a string that is no UUID of version 4, and changes one that is of another version.
-        source = BlobDescriptor(url, blob.raw_size_bytes, uuid.UUID(blob.source_id))
+        client, properties = self._connected(), self._properties(blob)
         try:
-            result = self._connected().ingest_from_blob(source, self._properties(blob))
+            result = client.ingest_from_blob(source, properties)
         except KustoQueueError:
             # It hides which of up to three queues failed how, so one of them may hold the message.
             raise OutcomeUnknownError("ADX queue: a send failed; the sweeper will find out") from None
@@ -95,6 +100,12 @@ class AdxQueue:
             raise TransientError(
                 f"ADX queue: {type(error).__name__} ({_status(error)}) before anything was sent; check "
                 "KUSTO_INGESTION_URL, the identity's role Database Ingestor, and whether ADX throttles"
+            ) from None
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # The client takes the shape of an answer for granted, and asks before it sends.
+            raise TransientError(
+                f"ADX queue: an answer that is not Kusto's ({type(error).__name__}) before anything was sent; "
+                "check KUSTO_INGESTION_URL"
             ) from None
         if result is None:
             # Source: ingest_from_blob falls through to None when the service lists no queue.

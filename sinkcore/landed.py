@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,18 +74,27 @@ class AdxRows:
         return int(row["rows"])
 
     def _segment_expression(self, blob: Blob) -> str | None:
-        """KQL for the segment's id in a row: from a column that the mapping fills from the metadata field."""
-        whole, inner = f"$.{blob.metadata}", f"$.{blob.metadata}.segment"
+        """KQL for the segment's id in a row; None if no column of the table holds it."""
+        column, whole = self._column(blob)
+        if column is None or not self._ask(
+            blob.db, f"{_quoted(blob.table)} | getschema | where ColumnName == {_text(column)}"
+        ):
+            return None
+        return f"tostring({_quoted(column)}{'.segment' if whole else ''})"
+
+    def _column(self, blob: Blob) -> tuple[str | None, bool]:
+        """The column that the mapping fills with the segment's id, or (True) with the whole metadata field."""
         if blob.mapping is None:
-            return f"tostring({_quoted(str(blob.metadata))}.segment)"
+            return blob.metadata, True
         for row in self._ask(blob.db, f".show table {_quoted(blob.table)} ingestion json mappings"):
             if row["Name"] == blob.mapping:
-                columns = {_path(column): column["column"] for column in msgspec.json.decode(row["Mapping"])}
-                if inner in columns:
-                    return f"tostring({_quoted(columns[inner])})"
-                if whole in columns:
-                    return f"tostring({_quoted(columns[whole])}.segment)"
-        return None
+                columns = _columns_by_path(row["Mapping"])
+                inner = columns.get(f"$.{blob.metadata}.segment")
+                return inner or columns.get(f"$.{blob.metadata}"), inner is None
+        # Nothing can have landed by it, and whether its rows will tell their segment is not known yet.
+        raise TransientError(
+            f"ADX engine: table {blob.table} in database {blob.db} has no JSON mapping {blob.mapping}; create it"
+        )
 
     def _read_batching_s(self, blob: Blob) -> float:
         for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
@@ -93,7 +103,7 @@ class AdxRows:
             except TransientError:
                 continue
             policy = msgspec.json.decode(rows[0]["Policy"] or "null") if rows else None
-            if policy:
+            if policy and policy.get("MaximumBatchingTimeSpan"):
                 return _seconds(policy["MaximumBatchingTimeSpan"])
         return BATCHING_DEFAULT_S
 
@@ -105,12 +115,13 @@ class AdxRows:
         properties.set_option(properties.request_timeout_option_name, timedelta(seconds=ASK_TIMEOUT_S))
         try:
             found = self._connected().execute(db, text, properties).primary_results[0]
-        except KustoError as error:
+            return [row.to_dict() for row in found]
+        except (KustoError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # The client takes the shape of an answer for granted.
             raise TransientError(
                 f"ADX engine: {type(error).__name__} on a question about database {db}; check KUSTO_QUERY_URL and "
                 "the identity's role Database Viewer"
             ) from None
-        return [row.to_dict() for row in found]
 
     def _connected(self) -> KustoClient:
         with self._connecting:
@@ -121,14 +132,28 @@ class AdxRows:
 
 def _quoted(name: str) -> str:
     """A name as KQL takes it whatever is in it."""
-    return "['" + name.replace("\\", "\\\\").replace("'", "\\'") + "']"
+    return f"[{_text(name)}]"
 
 
-def _path(column: dict[str, Any]) -> str | None:
-    """The JSON path of a mapping's column, with dots only; ADX has it in one of two places."""
-    properties = column.get("Properties") or column.get("properties") or {}
-    path = properties.get("Path") or properties.get("path") or column.get("path")
-    return None if path is None else str(path).replace("['", ".").replace("']", "")
+def _text(text: str) -> str:
+    """A string literal of KQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _columns_by_path(mapping: str) -> dict[str, str]:
+    """The columns of a JSON mapping by the path that fills them, with dots only.
+
+    Source: the names of its fields are taken and shown in any case of letters, and the path in one of two places
+    ("JSON mapping").
+    """
+    found: dict[str, str] = {}
+    for element in msgspec.json.decode(mapping):
+        fields = {name.lower(): value for name, value in element.items()}
+        properties = {name.lower(): value for name, value in (fields.get("properties") or {}).items()}
+        path = properties.get("path") or fields.get("path")
+        if path is not None:
+            found[re.sub(r"""\[(['"])(.*?)\1\]""", r".\2", str(path))] = fields["column"]
+    return found
 
 
 def _seconds(span: str) -> float:

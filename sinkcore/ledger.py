@@ -90,6 +90,20 @@ class Ledger:
         """Every segment of the topic, oldest first. It grows with history: for audits and tests."""
         return [segment_of(row) for row in self._table.rows(self._key, "s-")]
 
+    def old_segments(self, before_ms: int) -> Iterator[tuple[Segment, str]]:
+        """The segments that were made before that time, oldest first, with the ETags of their rows."""
+        for row in self._table.rows(self._key, "s-", f"s-{before_ms:012x}"):
+            yield segment_of(row), row.etag
+
+    def is_open(self, segment_id: str) -> bool:
+        """Whether the segment waits for somebody to finish it."""
+        return self._table.get(self._key, f"o-{segment_id}") is not None
+
+    def forget(self, segments: Sequence[tuple[str, str]], positions: Sequence[Position]) -> bool:
+        """The rows of the segments (id, ETag) are gone and the positions' `kept_from` has moved, or neither."""
+        removed = [rows.delete(f"s-{segment_id}", etag) for segment_id, etag in segments]
+        return self._try([*removed, *(cursor_operation(position, "") for position in positions)])
+
     def commit(
         self, segment: Segment, cursors: Sequence[Cursor], gaps: Sequence[Gap]
     ) -> tuple[OpenSegment, dict[int, Position] | None]:

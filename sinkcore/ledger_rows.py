@@ -11,6 +11,9 @@ from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_fro
 from sinkcore.table import Operation, Row
 
 TOPIC_KEY = "t"
+# Why a gap is there about which a person has decided, however large it is.
+RELEASED = "released"
+REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class TopicRow:
     `topic_id` is empty where the broker has none. `partitions` is their number at the first start: one above it
     appeared later and starts at its low watermark, whatever `start` says. `sparse` is why holes are normal in
     it, empty where they are not. `pending` counts segments that wait for ADX, as the sweeper last saw them.
+    `started_ms` is when the row was made: nothing older can be known to this ledger.
     """
 
     topic: str
@@ -28,6 +32,7 @@ class TopicRow:
     start: str
     sparse: str = ""
     pending: int = 0
+    started_ms: int = 0
     etag: str = ""
 
 
@@ -93,6 +98,7 @@ def topic_values(topic: TopicRow) -> dict[str, Any]:
         "start": topic.start,
         "sparse": topic.sparse,
         "pending": topic.pending,
+        "started_ms": topic.started_ms,
     }
 
 
@@ -159,6 +165,7 @@ def segment_values(segment: Segment) -> dict[str, Any]:
     return {
         "topic": segment.topic,
         "ranges": ranges_to_json(segment.ranges),
+        "replay": segment.replay,
         "records": segment.records,
         "dead_letters": segment.dead_letters,
         **changing_values(segment),
@@ -188,4 +195,5 @@ def segment_of(row: Row) -> Segment:
         state=values["state"],
         attempts=values["attempts"],
         waiting=values["waiting"],
+        replay=values["replay"],
     )

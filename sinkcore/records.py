@@ -120,6 +120,12 @@ def record_of(event: func.KafkaEvent) -> Record:
     )
 
 
+def timestamp_of(timestamp_ms: int) -> str:
+    """What `timestamp_ms_of` reads: ISO text in UTC as the trigger has it."""
+    moment = _EPOCH + timestamp_ms * _MILLISECOND
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def timestamp_ms_of(timestamp: str | None) -> int:
     """Milliseconds since 1970 of the trigger's ISO text; -1 where Kafka had no timestamp.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 
 import msgspec
@@ -45,6 +45,7 @@ class Segment:
     """What one commit adds: offset ranges of one topic, and the blobs that hold their records.
 
     `waiting` says that a sweeper has claimed it, that nobody queues it, and that ADX is to be asked about it.
+    `replay` says that a person had its offsets taken once more.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Segment:
     state: State = "staged"
     attempts: int = 0
     waiting: bool = False
+    replay: bool = False
 
     def with_blob_states(self, states: dict[str, BlobState]) -> Segment:
         """The segment with the state of each blob whose path `states` names."""
@@ -83,10 +85,14 @@ def blob_path(topic: str, segment_id: str, name: str) -> str:
     Source: Azure refuses path segments that end in a dot ("Naming and referencing containers"), so a topic's
     trailing dots are written as =2E.
     """
+    day = datetime.fromtimestamp(started_ms(segment_id) / 1000, UTC).date()
+    return f"{folder_of(topic, day)}{segment_id}{name}"
+
+
+def folder_of(topic: str, day: date) -> str:
+    """Where the topic's blobs of that day lie: `<topic>/<yyyy>/<mm>/<dd>/`."""
     bare = topic.rstrip(".")
-    folder = bare + "=2E" * (len(topic) - len(bare))
-    day = datetime.fromtimestamp(started_ms(segment_id) / 1000, UTC)
-    return f"{folder}/{day:%Y/%m/%d}/{segment_id}{name}"
+    return f"{bare}{'=2E' * (len(topic) - len(bare))}/{day:%Y/%m/%d}/"
 
 
 def source_id_of(segment_id: str, index: int) -> str:

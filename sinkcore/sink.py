@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sinkcore.clock import Clock, Deadline
-from sinkcore.cursors import Move, groups_of, halves_of, moves_of
+from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
 from sinkcore.errors import OutcomeUnknownError, PositionMovedError, TransientError
 from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
-from sinkcore.ledger_rows import OpenSegment, Position, TopicRow
+from sinkcore.ledger_rows import REPLAY, Gap, OpenSegment, Position, TopicRow
 from sinkcore.queueing import Queueing
 from sinkcore.records import Slice, slices_of
-from sinkcore.segment import new_segment_id
+from sinkcore.segment import Segment, new_segment_id
 from sinkcore.settings import Settings
-from sinkcore.stage import Stage, Staged, ranges_of
+from sinkcore.stage import Stage, Staged
 from sinkcore.staging import Blobs
 from sinkcore.start import places, start
 from sinkcore.table import Table
@@ -87,14 +87,29 @@ class Sink:
         """
         if not move.taken.offsets:
             return topic.ledger.move([move.cursor])
-        staged = self.stage.stage(topic.name, [move])
+        staged = self.stage.stage(topic.name, [move.taken], move.ranges)
         if staged is None:
             return None
+        if isinstance(move.cursor, Gap) and move.cursor.why == REPLAY:
+            staged = replace(staged, segment=replace(staged.segment, replay=True))
         opened = self._commit(topic, staged, [move], deadline)
         if opened is None:
             return False
         self._finish(topic, opened, staged, deadline)
         return True
+
+    def take_again(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline) -> Segment | None:
+        """The records are committed and queued as a segment that moves no cursor: a person sends them again.
+
+        A segment of the same id that is there already is left to the sweeper. None if there are too many blobs.
+        """
+        staged = self.stage.stage(topic.name, slices, ())
+        if staged is None:
+            return None
+        opened, moved = topic.ledger.commit(staged.segment, [], [])
+        if moved is not None:
+            self._finish(topic, opened, staged, deadline)
+        return staged.segment
 
     @property
     def stage(self) -> Stage:
@@ -113,7 +128,7 @@ class Sink:
         if known is None:
             group = self.settings.kafka.group_of(name)
             ledger = Ledger(self.table, group)
-            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start)
+            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start, self.clock.now_ms())
             known = self._topics[name] = Topic(name, group, ledger, row, now_s)
         elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
             known.row, known.row_read_s = known.ledger.topic() or known.row, now_s
@@ -182,7 +197,7 @@ class Sink:
             if not moves:
                 return
             if staged is None or staged.segment.ranges != ranges_of(moves):
-                staged = self.stage.stage(topic.name, moves)
+                staged = self.stage.stage(topic.name, [move.taken for move in moves], ranges_of(moves))
             if staged is None:
                 for half in halves_of(slices) or ():
                     self._deliver(topic, half, self._moves(topic, half), deadline)

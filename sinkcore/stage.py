@@ -8,12 +8,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from sinkcore.clock import Clock
-from sinkcore.cursors import Move
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.deadletters import encode_dead_letters
 from sinkcore.encode import Body, Encoded, encode
 from sinkcore.errors import RecordError
-from sinkcore.records import OffsetRange
+from sinkcore.records import OffsetRange, Slice
 from sinkcore.routes import Route
 from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.settings import Settings
@@ -43,8 +42,8 @@ class Stage:
     executor: Executor
     new_id: Callable[[int], str]
 
-    def stage(self, topic: str, moves: Sequence[Move]) -> Staged | None:
-        """The moves' records as a segment whose bodies are uploaded; None if it would have too many blobs.
+    def stage(self, topic: str, slices: Sequence[Slice], ranges: tuple[OffsetRange, ...]) -> Staged | None:
+        """The records as a segment with these ranges, its bodies uploaded; None if it would have too many blobs.
 
         Raises:
             RecordError: a record was refused and SINK_ON_BAD_RECORD is `fail`.
@@ -53,7 +52,7 @@ class Stage:
         segment_id = self.new_id(self.clock.now_ms())
         (route,) = self.settings.routes_of(topic)
         encoded = encode(
-            [move.taken for move in moves],
+            slices,
             route,
             segment_id=segment_id,
             record_max_bytes=self.settings.record_max_bytes,
@@ -70,8 +69,8 @@ class Stage:
             return None
         by_path = {blob.path: data for blob, data in zip(blobs, bodies, strict=True)}
         self._upload(by_path)
-        records = sum(len(move.taken.offsets) for move in moves)
-        segment = Segment(segment_id, topic, ranges_of(moves), tuple(blobs), records, len(encoded.refused))
+        records = sum(len(piece.offsets) for piece in slices)
+        segment = Segment(segment_id, topic, ranges, tuple(blobs), records, len(encoded.refused))
         return Staged(segment, by_path)
 
     def _check(self, topic: str, encoded: Encoded) -> None:
@@ -122,8 +121,3 @@ class Stage:
             raw_size_bytes=body.raw_size_bytes,
             stored_size_bytes=len(body.data),
         )
-
-
-def ranges_of(moves: Sequence[Move]) -> tuple[OffsetRange, ...]:
-    """The offsets that the moves take, as a segment lists them."""
-    return tuple(offsets for move in moves for offsets in move.ranges)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.blob import (
     BlobSasPermissions,
     BlobServiceClient,
@@ -38,6 +38,18 @@ class Blobs(Protocol):
 
     def url_for_adx(self, container: str, path: str) -> str:
         """A URL by which ADX may read this blob, and nothing else. It holds a secret: never log it."""
+
+    def names(self, container: str, prefix: str) -> Iterator[str]:
+        """The paths that begin with `prefix`, in order."""
+
+    def delete(self, container: str, path: str) -> None:
+        """The blob is not there."""
+
+    def mark(self, container: str, path: str, marks: Mapping[str, str]) -> None:
+        """The blob carries `marks`, and no others."""
+
+    def marks(self, container: str, path: str) -> dict[str, str]:
+        """What the blob carries."""
 
 
 class AzureBlobs:
@@ -73,6 +85,36 @@ class AzureBlobs:
     def url_for_adx(self, container: str, path: str) -> str:
         """See Blobs."""
         return self._service.get_blob_client(container, path).url + self._sign(container, path)
+
+    def names(self, container: str, prefix: str) -> Iterator[str]:
+        """See Blobs."""
+        try:
+            yield from self._service.get_container_client(container).list_blob_names(name_starts_with=prefix)
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def delete(self, container: str, path: str) -> None:
+        """See Blobs."""
+        try:
+            self._service.get_blob_client(container, path).delete_blob()
+        except ResourceNotFoundError:
+            return
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def mark(self, container: str, path: str, marks: Mapping[str, str]) -> None:
+        """See Blobs. Marks are the blob's metadata."""
+        try:
+            self._service.get_blob_client(container, path).set_blob_metadata(dict(marks))
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def marks(self, container: str, path: str) -> dict[str, str]:
+        """See Blobs."""
+        try:
+            return dict(self._service.get_blob_client(container, path).get_blob_properties().metadata)
+        except AzureError as error:
+            raise _refusal(container, error) from None
 
     def create_container_if_missing(self, container: str) -> None:
         """The container exists."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sinkcore.gaps import KafkaLog
 
 
-def start(ledger: Ledger, kafka: KafkaLog, topic: str, rule: str) -> TopicRow:
+def start(ledger: Ledger, kafka: KafkaLog, topic: str, rule: str, now_ms: int) -> TopicRow:
     """The topic has its row, which comes before any position: id, partitions and rule of this moment.
 
     Raises:
@@ -26,7 +26,7 @@ def start(ledger: Ledger, kafka: KafkaLog, topic: str, rule: str) -> TopicRow:
     state = kafka.topic(topic)
     if state is None:
         raise TransientError(f"{topic}: Kafka has no such topic; create it, or check the ACL Describe on it")
-    return ledger.start(TopicRow(topic, state.id or "", state.partitions, rule))
+    return ledger.start(TopicRow(topic, state.id or "", state.partitions, rule, started_ms=now_ms))
 
 
 def places(

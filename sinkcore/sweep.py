@@ -12,10 +12,12 @@ from sinkcore.landed import LandedRows
 from sinkcore.ledger import Ledger, topics
 from sinkcore.ledger_rows import OpenSegment
 from sinkcore.partitions import Seen, check_partitions
+from sinkcore.retention import remove_old
 from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
 from sinkcore.unfinished import Unfinished
 
+REMOVE_EVERY_S = 3600.0
 # So many blobs that ADX refuses in a row, and the rest of the sweep leaves it alone; the next one tries again.
 REFUSALS_MAX = 3
 
@@ -30,6 +32,7 @@ class Sweeper:
     sink: Sink
     landed: LandedRows
     seen: Seen = field(default_factory=Seen)
+    removed_at_s: dict[str, float] = field(default_factory=dict)
 
     def sweep(self) -> int:
         """Every topic that was ever started is swept, as far as time allows; how many segments were finished."""
@@ -58,7 +61,16 @@ class Sweeper:
             check_partitions(self.sink, topic, self.seen, deadline)
             topic.row = ledger.topic() or row
             drain_gaps(self.sink, topic, deadline)
+        if self._is_time_to_remove(name):
+            remove_old(self.sink, topic, deadline)
         return finished
+
+    def _is_time_to_remove(self, name: str) -> bool:
+        now_s = self.sink.clock.monotonic_s()
+        due = now_s - self.removed_at_s.get(name, -REMOVE_EVERY_S) >= REMOVE_EVERY_S
+        if due:
+            self.removed_at_s[name] = now_s
+        return due
 
     def _finish_segments(self, topic: Topic, deadline: Deadline) -> tuple[int, int]:
         """How many segments were finished, and how many are left that ADX has not taken."""

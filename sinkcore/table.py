@@ -93,8 +93,8 @@ class Table(Protocol):
     def get(self, partition: str, key: str) -> Row | None:
         """The entity, None if there is none. A missing table is not a missing entity: TransientError."""
 
-    def rows(self, partition: str, prefix: str) -> Iterator[Row]:
-        """The partition's entities whose key starts with `prefix`, in order of key."""
+    def rows(self, partition: str, prefix: str, before: str = "") -> Iterator[Row]:
+        """The partition's entities whose key starts with `prefix`, in order of key; only those below `before`."""
 
 
 class AzureTable:
@@ -130,14 +130,14 @@ class AzureTable:
             raise _refusal(error) from None
         return _row(entity, date)
 
-    def rows(self, partition: str, prefix: str) -> Iterator[Row]:
+    def rows(self, partition: str, prefix: str, before: str = "") -> Iterator[Row]:
         """See Table."""
         date = _ServerDate()
         try:
             for entity in self._client.query_entities(
                 "PartitionKey eq @partition and RowKey ge @first and RowKey lt @after",
                 # "~" is above every character that our keys use.
-                parameters={"partition": partition, "first": prefix, "after": prefix + "~"},
+                parameters={"partition": partition, "first": prefix, "after": before or prefix + "~"},
                 raw_response_hook=date.note,
                 **_READ,
             ):

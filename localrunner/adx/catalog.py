@@ -7,6 +7,7 @@ Two views stand before it: `v<id>` has the columns that Kusto shows, `i<id>` als
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from localrunner.adx.columns import DUCKDB_TYPES, Column, check_name, quoted
+from localrunner.adx.columns import DUCKDB_TYPES, NET_TYPES, Column, check_name, quoted
 from localrunner.adx.errors import KustoError, already_exists, not_found
 from localrunner.adx.store import Store, next_id
 
@@ -75,6 +76,7 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.databases: dict[str, Database] = {}
+        self._changing = threading.Lock()
         self._reload()
 
     def database(self, name: str) -> Database:
@@ -89,9 +91,10 @@ class Catalog:
 
     def change(self, work: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
         """Run `work` in one transaction and show its result to everyone, or do neither."""
-        with self.store.writing() as cursor:
-            work(cursor)
-        self._reload()
+        with self._changing:
+            with self.store.writing() as cursor:
+                work(cursor)
+            self._reload()
 
     def create_database(self, name: str) -> None:
         """The database exists."""
@@ -254,8 +257,6 @@ class Catalog:
 
 def schema_as_json(table: Table) -> str:
     """The table's columns as `.show table T schema as json` gives them."""
-    from localrunner.adx.columns import NET_TYPES
-
     columns = [{"Name": c.name, "Type": NET_TYPES[c.type], "CslType": c.type} for c in table.columns]
     return json.dumps({"Name": table.name, "OrderedColumns": columns}, ensure_ascii=False)
 

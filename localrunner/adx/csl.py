@@ -13,7 +13,7 @@ from localrunner.adx.errors import KustoError, syntax_error
 
 _SPACE = re.compile(r"(?:\s+|//[^\n]*(?:\n|$))*")
 _WORD = re.compile(r"\.?[A-Za-z_][\w-]*")
-_NAME = re.compile(r"\w+(?:-\w+)*")
+_NAME = re.compile(r"\w+")
 _BRACKETED = re.compile(r"\[\s*(?:'((?:[^'\\\n]|\\.)*)'|\"((?:[^\"\\\n]|\\.)*)\")\s*\]")
 _STRING = re.compile(
     r"```(?P<block>.*?)```"

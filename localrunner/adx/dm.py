@@ -13,12 +13,12 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.queue import QueueMessage
 
 from localrunner.adx import reports
 from localrunner.adx.batching import Batches
-from localrunner.adx.errors import IngestionError
+from localrunner.adx.errors import IngestionError, where
 from localrunner.adx.ingest import Ingestor, Outcome, Sealed
 from localrunner.adx.messages import Request, decode
 from localrunner.adx.resources import Resources
@@ -80,14 +80,18 @@ class Worker:
         while not self._stop.is_set():
             try:
                 taken = self._take() if self._backlog_blobs < _BACKLOG_MAX_BLOBS else 0
+                for sealed in self._batches.due(_now()):
+                    self._seal(sealed)
             except ResourceNotFoundError:
                 taken = self._recreate()
-            except (AzureError, HttpResponseError) as error:
+            except AzureError as error:
                 _LOG.warning("queue_unavailable error=%s", type(error).__name__)
                 self._stop.wait(_STORAGE_PAUSE_S)
                 continue
-            for sealed in self._batches.due(_now()):
-                self._seal(sealed)
+            except Exception as error:  # noqa: BLE001 - one message must not stop the others
+                _LOG.error("poll_failed %s", where(error))
+                self._stop.wait(_STORAGE_PAUSE_S)
+                continue
             if taken:
                 last_message_at = time.monotonic()
             if taken < _MESSAGES_MAX:
@@ -161,11 +165,15 @@ class Worker:
 
     def _ingest_all(self) -> None:
         while (sealed := self._sealed.get()) is not None and not self._stop.is_set():
-            outcome = self._ingest(sealed)
-            if outcome is not None:
-                self._finish(sealed, outcome)
-            with self._lock:
-                self._backlog_blobs -= len(sealed.requests)
+            try:
+                outcome = self._ingest(sealed)
+                if outcome is not None:
+                    self._finish(sealed, outcome)
+            except Exception as error:  # noqa: BLE001 - the batches after this one must go on
+                _LOG.error("batch_not_finished %s", where(error))
+            finally:
+                with self._lock:
+                    self._backlog_blobs -= len(sealed.requests)
 
     def _ingest(self, sealed: Sealed) -> Outcome | None:
         """The outcome of the batch, or None where the double itself failed and the messages have to come again."""
@@ -173,8 +181,7 @@ class Worker:
             try:
                 return self._ingestor.ingest(sealed)
             except Exception as error:  # noqa: BLE001 - whatever it is, the other batches must go on
-                # The text of a database error may quote a record.
-                _LOG.error("batch_failed attempt=%d error=%s", attempt, type(error).__name__)
+                _LOG.error("batch_failed attempt=%d %s", attempt, where(error))
                 self._stop.wait(_STORAGE_PAUSE_S)
         fault = IngestionError(
             "General_InternalServerError", "The double failed; its log names the kind of error."

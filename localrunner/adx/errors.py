@@ -8,7 +8,9 @@ Error messages of Kusto name what was asked for; they never hold a SAS token or 
 
 from __future__ import annotations
 
+import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 # Every code that the double may report for a blob, and whether Kusto calls it permanent.
@@ -97,6 +99,14 @@ class KustoError(Exception):
                 "@permanent": self.permanent,
             }
         }
+
+
+def where(error: BaseException) -> str:
+    """The kind of an unexpected error and the line it came from, for the log: its text may quote a record."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "localrunner" in frame.filename] or frames
+    line = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "unknown"
+    return f"error={type(error).__name__} at={line}"
 
 
 def syntax_error(message: str) -> KustoError:

@@ -60,11 +60,23 @@ def _decimal(value: Any) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def _dynamic(value: str) -> msgspec.Raw | str:
+    """JSON text spliced as it is: numbers of any size and repeated keys reach the client as they were stored."""
+    raw = value.encode()
+    try:
+        _ANY.decode(raw)
+    except msgspec.DecodeError:
+        # DuckDB's parser, which a query may call, takes more than JSON.
+        return value
+    return msgspec.Raw(raw)
+
+
+_ANY = msgspec.json.Decoder(msgspec.Raw)
+
 _WIRE: dict[str, Callable[[Any], Any]] = {
     "datetime": _datetime,
     "decimal": _decimal,
-    # Spliced as it is: numbers of any size and repeated keys reach the client as they were stored.
-    "dynamic": lambda value: msgspec.Raw(value.encode()),
+    "dynamic": _dynamic,
     "guid": str,
     "real": _real,
     "timespan": timespan_text,

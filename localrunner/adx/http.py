@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import uuid
@@ -21,13 +20,14 @@ from starlette.routing import Route
 
 from localrunner.adx import commands, control, frames, mgmt, query
 from localrunner.adx.catalog import Catalog
-from localrunner.adx.errors import KustoError, syntax_error, wrong_endpoint
+from localrunner.adx.errors import KustoError, syntax_error, where, wrong_endpoint
 from localrunner.adx.ingest import Ingestor
 from localrunner.adx.mgmt import Context, Role
 from localrunner.adx.resources import Resources
 
 _LOG = logging.getLogger(__name__)
 _BODY_MAX_BYTES = 16 * 1024 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
 
 # What public Azure answers; a client with a token credential reads it before it asks for a token.
 _CLOUD = {
@@ -133,7 +133,7 @@ def _answered(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of the double must reach the client as JSON, not as a closed socket
-            _LOG.exception("request_failed activity=%s path=%s", activity, request.url.path)
+            _LOG.error("request_failed activity=%s path=%s %s", activity, request.url.path, where(error))
             refused = KustoError(
                 f"The double itself failed: {type(error).__name__}",
                 code="General_InternalServerError",
@@ -163,14 +163,19 @@ async def _call(request: Request) -> _Call:
 
     Source: `properties` is a JSON string inside the JSON (azure-kusto-data 6.0.4, ExecuteRequestParams).
     """
-    body = await request.body()
-    if len(body) > _BODY_MAX_BYTES:
-        raise KustoError(f"The body has {len(body)} bytes; at most {_BODY_MAX_BYTES} are taken", status=413)
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _BODY_MAX_BYTES:
+            raise _too_large()
     if request.headers.get("content-encoding", "").lower() == "gzip":
+        decompressor = zlib.decompressobj(_GZIP)
         try:
-            body = gzip.decompress(body)
-        except (OSError, EOFError, zlib.error):
+            body = decompressor.decompress(body, _BODY_MAX_BYTES)
+        except zlib.error:
             raise KustoError("The body is not gzip, though its Content-Encoding says so") from None
+        if decompressor.unconsumed_tail:
+            raise _too_large()
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -183,6 +188,10 @@ async def _call(request: Request) -> _Call:
     if not isinstance(database, str):
         raise KustoError("'db' is not a string")
     return _Call(database, text, _properties(value.get("properties")))
+
+
+def _too_large() -> KustoError:
+    return KustoError(f"The body has more than {_BODY_MAX_BYTES} bytes", status=413)
 
 
 def _properties(value: Any) -> dict[str, Any]:

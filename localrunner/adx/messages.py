@@ -30,7 +30,6 @@ _KNOWN_PROPERTIES = frozenset(
         "ingestionmappingreference",
         "ingestionmappingtype",
         "tags",
-        "validationpolicy",
     }
 )
 

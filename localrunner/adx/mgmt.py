@@ -46,7 +46,7 @@ class Context:
         return self.catalog.database(self.database_name)
 
     def table(self, name: str) -> Table:
-        """The table of that name, in the request's database or in the one that a `db.table` names."""
+        """The table of that name in the request's database. Raises: KustoError if there is none."""
         return self.database.table(name)
 
 

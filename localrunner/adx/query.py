@@ -23,10 +23,15 @@ from duckdb_kql.translate import CLOCK_SLOT, clock, to_sql
 from duckdb_kql.types import kusto_type
 
 from localrunner.adx import properties as request_properties
-from localrunner.adx.catalog import INGESTION_TIME, Catalog, Database
+from localrunner.adx.catalog import INGESTION_TIME, Catalog
 from localrunner.adx.columns import DUCKDB_TYPES, Column, quoted
 from localrunner.adx.errors import KustoError, semantic_error, syntax_error
 from localrunner.adx.frames import Result
+
+_PIPED_ROWS = 200
+
+# What clients send where they mean no database of their own.
+_NO_DATABASE = "netdefaultdb"
 
 # Operators that hand every row on, so that a hidden column can pass through them.
 _ROW_BY_ROW = (
@@ -63,7 +68,7 @@ def run(
     with catalog.store.reading() as cursor:
         # One transaction, so that the schema that was checked is the schema that is read.
         cursor.execute("BEGIN")
-        scope = _Scope(catalog, catalog.database(database))
+        scope = _Scope(catalog, database)
         if piped is not None:
             _create_piped(cursor, piped[1])
             scope.views[piped[0]] = ("piped", "piped")
@@ -83,7 +88,7 @@ def _translate(
 ) -> tuple[str, dict[str, Any]]:
     try:
         with clock(now) as active:
-            resolved = scope.resolve(lower(text, {}, {}, scope.database.name, None), frozenset())
+            resolved = scope.resolve(lower(text, {}, {}, scope.name, None), frozenset())
             translated = to_sql(resolved, scope.schema)
             kinds = {declared.name: declared.type for declared in resolved.parameters}
             values = {
@@ -110,8 +115,11 @@ def _translate(
 def _create_piped(cursor: duckdb.DuckDBPyConnection, table: Result) -> None:
     columns = ", ".join(f"{quoted(c.name)} {DUCKDB_TYPES[c.type]}" for c in table.columns)
     cursor.execute(f"CREATE OR REPLACE TEMP TABLE piped ({columns})")
-    for row in table.rows:
-        cursor.execute(f"INSERT INTO piped VALUES ({', '.join('?' * len(row))})", list(row))  # noqa: S608 - placeholders only
+    places = f"({', '.join('?' * len(table.columns))})"
+    for start in range(0, len(table.rows), _PIPED_ROWS):
+        rows = table.rows[start : start + _PIPED_ROWS]
+        values = [value for row in rows for value in row]
+        cursor.execute(f"INSERT INTO piped VALUES {', '.join([places] * len(rows))}", values)  # noqa: S608 - placeholders
 
 
 def _execute(cursor: duckdb.DuckDBPyConnection, sql: str, bound: dict[str, Any]) -> Result:
@@ -145,9 +153,11 @@ def _execute(cursor: duckdb.DuckDBPyConnection, sql: str, bound: dict[str, Any])
 class _Scope:
     """The names that a query may use: the tables of its database, and tabular lets."""
 
-    def __init__(self, catalog: Catalog, database: Database) -> None:
+    def __init__(self, catalog: Catalog, database: str) -> None:
         self.catalog = catalog
-        self.database = database
+        self.name = database
+        if database.lower() != _NO_DATABASE:
+            catalog.database(database)
         self.schema: dict[str, list[str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
 
@@ -156,7 +166,7 @@ class _Scope:
             raise semantic_error("cluster() is not known to this double")
         if source.database is None and source.name in self.views:
             return ir.TableRef(self.views[source.name][0])
-        owner = self.database if source.database is None else self.catalog.database(source.database)
+        owner = self.catalog.database(source.database or self.name)
         table = owner.tables.get(source.name)
         if table is None:
             raise semantic_error(

@@ -51,8 +51,6 @@ class Store:
         data.mkdir(parents=True, exist_ok=True)
         self.spool = data / "spool"
         self.spool.mkdir(exist_ok=True)
-        for leftover in self.spool.iterdir():
-            leftover.unlink()
         self._connection = duckdb.connect(
             str(data / "adx.duckdb"),
             config={
@@ -63,6 +61,9 @@ class Store:
                 "autoinstall_known_extensions": False,
             },
         )
+        # Only now is the directory known to be ours alone.
+        for leftover in self.spool.iterdir():
+            leftover.unlink()
         # KQL's datetimes are UTC, and DuckDB reads the session's zone where a text names none.
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
         self._connection.execute(_SCHEMA)

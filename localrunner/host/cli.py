@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ SETTINGS_EXIT: Final = 2
 SECOND_SIGNAL_EXIT: Final = 130
 RESTART_PAUSE_S: Final = 1.0
 SETTINGS_FILE: Final = "local.settings.json"
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the app; 0 after a stop that was asked for, 2 where settings or host.json cannot be used."""
-    app_dir: Path = (args.app or Path(__file__).resolve().parents[2]).resolve()
+    app_dir: Path = (args.app or CHECKOUT).resolve()
     status_file: Path | None = args.status_file
     try:
         if not app_dir.is_dir():
@@ -48,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
         file: Path = args.settings or app_dir / SETTINGS_FILE
         app = settings.load(file, args.settings is not None, os.environ, args.set)
         options = hostjson.load(app_dir / "host.json", app)
+        if app_dir == CHECKOUT:
+            _check_sink(app)
     except settings.SettingsError as fault:
         for line in fault.faults:
             print(line, file=sys.stderr)
@@ -58,6 +62,21 @@ def run(args: argparse.Namespace) -> int:
     while Host(app_dir, app, options, status_file).run(stop) is Outcome.RESTART:
         stop.wait(RESTART_PAUSE_S)
     return 0
+
+
+def _check_sink(app: settings.AppSettings) -> None:
+    """The sink's own settings can be used: in Azure it would log their faults and take no records.
+
+    Raises:
+        SettingsError: with every fault.
+    """
+    from sinkcore.errors import ConfigError
+    from sinkcore.settings import read_settings
+
+    try:
+        read_settings(app.environment, json.loads((CHECKOUT / "host.json").read_text()))
+    except ConfigError as fault:
+        raise settings.SettingsError(*fault.faults) from fault
 
 
 def _stop_on_signals() -> threading.Event:

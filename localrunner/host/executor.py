@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from localrunner.host import wire
 from localrunner.host.dispatcher import Dispatcher
@@ -51,6 +51,7 @@ class BatchExecutor:
         self._cancelled = threading.Event()
         self._complete = threading.Event()
         self._retries: dict[tuple[int, int], int] = {}
+        self._executing = False
         self._reader = threading.Thread(target=self._read, name=f"executor-{function.name}", daemon=True)
         self._reader.start()
 
@@ -61,6 +62,10 @@ class BatchExecutor:
         except queue.Full:
             return False
         return True
+
+    def busy(self) -> bool:
+        """Whether offsets may be stored before another batch is offered."""
+        return self._executing or not self._channel.empty()
 
     def close(self, drain: bool) -> bool:
         """Whether the reader has ended in time: after all queued batches when draining, else after the
@@ -79,10 +84,13 @@ class BatchExecutor:
                 if self._complete.is_set():
                     return
                 continue
+            self._executing = True
             try:
                 self._run(batch)
             except Exception as fault:  # noqa: BLE001 -- as in Azure: the batch is dropped, the trigger lives on
                 self._log.error(KAFKA, f"Error in executor reader: {type(fault).__name__}: {fault}")
+            finally:
+                self._executing = False
 
     def _run(self, batch: Batch) -> None:
         positions, count = batch.positions, batch.count
@@ -137,7 +145,7 @@ class BatchExecutor:
                 self._store(partition, next_offset)
             except KafkaException as fault:
                 # A revoked partition refuses; the rest of the batch's partitions are then left out too.
-                self._log.error(KAFKA, f"Commit error: {fault.args[0].str()}")
+                self._log.error(KAFKA, f"Commit error: {KafkaError(fault.args[0].code()).str()}")
                 return
             self._log.info(KAFKA, f"Stored commit offset {self._trigger.topic} / {partition} / {next_offset}")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,6 +23,7 @@ from localrunner.host.triggers import HostedFunction, KafkaTrigger
 
 SUBSCRIBER_STOP_S: Final = 10.0
 POLL_SLICE_S: Final = 0.2  # how late a subscriber notices that the host stops
+BUSY_SLICE_S: Final = 0.02  # how late a batch that has ended is stored
 CHUNK_RECORDS: Final = 1_000
 FETCH_QUEUE_BACKOFF_MS: Final = 10
 _OPTIONAL: Final = {
@@ -85,6 +87,7 @@ class KafkaListener:
             "logger": _RdkafkaLog(log),
         }
         self._consumer = Consumer(properties)
+        self._turns = Turns()
         self._executor = BatchExecutor(function, trigger, options, dispatcher, self._store, log)
         self._subscriber = threading.Thread(
             target=self._subscribe, name=f"subscriber-{function.name}", daemon=True
@@ -111,7 +114,8 @@ class KafkaListener:
 
     def _store(self, partition: int, next_offset: int) -> None:
         position = TopicPartition(self._trigger.topic, partition, next_offset)
-        self._consumer.store_offsets(offsets=[position])
+        with self._turns.between_polls():
+            self._consumer.store_offsets(offsets=[position])
 
     def _subscribe(self) -> None:
         batch: list[Message] = []
@@ -152,15 +156,14 @@ class KafkaListener:
         """
         deadline = time.monotonic() + wait_s
         while True:
-            first = self._consumer.poll(max(0.0, min(POLL_SLICE_S, deadline - time.monotonic())))
-            if first is not None:
-                break
+            slice_s = BUSY_SLICE_S if self._executor.busy() else POLL_SLICE_S
+            with self._turns.polling():
+                first = self._consumer.poll(max(0.0, min(slice_s, deadline - time.monotonic())))
+                if first is not None:
+                    more = self._consumer.consume(min(room - 1, CHUNK_RECORDS), 0) if room > 1 else []
+                    return self._good([first, *more])
             if time.monotonic() >= deadline or self._stopping.is_set():
                 return None
-        messages = [first]
-        if room > 1:
-            messages += self._consumer.consume(min(room - 1, CHUNK_RECORDS), 0)
-        return self._good(messages)
 
     def _good(self, messages: list[Message]) -> list[Message]:
         if self._readable is None and not any(message.error() for message in messages):
@@ -196,6 +199,45 @@ class KafkaListener:
 
     def _on_error(self, fault: KafkaError) -> None:
         self._log.error(KAFKA, fault.str())
+
+
+class Turns:
+    """Lets a thread that stores offsets in between two polls, before the next one begins.
+
+    Source: confluent-kafka 2.16 lets one thread at a time into a consumer, in no order: measured, a thread
+    that stores can wait for as long as another one polls. The extension's client has no such gate.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._polling = False
+        self._storing = 0
+
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """Nobody stores meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._storing == 0)
+            self._polling = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._polling = False
+                self._changed.notify_all()
+
+    @contextmanager
+    def between_polls(self) -> Iterator[None]:
+        """Nobody polls meanwhile."""
+        with self._changed:
+            self._storing += 1
+            self._changed.wait_for(lambda: not self._polling)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._storing -= 1
+                self._changed.notify_all()
 
 
 class _RdkafkaLog:

@@ -50,7 +50,7 @@ def wait_for(what: str, condition: Callable[[], bool], timeout_s: float = PATIEN
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not so after {timeout_s:g} s"
-        time.sleep(0.03)
+        time.sleep(0.05)
 
 
 @dataclass

@@ -97,6 +97,26 @@ def _rows_or_done(double: Double, table: str, tagged: str, rows: int) -> bool:
     return double.count(table) + double.count(tagged) > rows or waiting(double) == 0
 
 
+def test_a_message_that_waits_longer_than_its_lease_is_ingested_once(azurite: str, tmp_path: Path) -> None:
+    """It comes out of the queue again while its batch is open: the same message, not the same blob twice."""
+    slow = Double(tmp_path, azurite, time_scale=0.002)
+    slow.start()
+    try:
+        table = slow.table("n: long")
+        slow.command(
+            f'.alter table {table} policy ingestionbatching \'{{"MaximumBatchingTimeSpan": "00:30:00"}}\''
+        )
+        source = slow.queue_blob(slow.upload(b'{"n": 1}'), slow.properties(table, flush_immediately=False), 8)
+
+        assert slow.outcome(source) == "Succeeded"
+
+        assert slow.count(table) == 1
+        assert [(batch["blobs"], batch["seal_reason"]) for batch in slow.batches(table)] == [(1, "Time")]
+        assert slow.command(".show ingestion failures") == []
+    finally:
+        slow.stop()
+
+
 def test_a_second_double_on_the_same_directory_is_refused(mortal: Double) -> None:
     """Two writers of one file would corrupt it; the reason is on the screen."""
     second = Double(mortal.directory, mortal.storage)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from azure.kusto.data.data_format import DataFormat, IngestionMappingKind
+from azure.kusto.ingest import ColumnMapping
 
 from tests.adx.support import Double
 
@@ -119,6 +120,22 @@ def test_a_path_outside_kusto_s_subset_is_refused_when_the_mapping_is_made(doubl
 
     with pytest.raises(Exception, match=r"cannot be read|wildcard"):
         create(double, table, "json", "M", {"column": "a", "path": path})
+
+
+def test_a_mapping_can_come_with_the_message(double: Double) -> None:
+    """As the SDK builds it from column mappings."""
+    table = double.table("a: long, s: string")
+    columns = [ColumnMapping("a", "long", path="$.x.y"), ColumnMapping("s", "string", const_value="fixed")]
+
+    outcome = double.ingest(
+        table,
+        b'{"x": {"y": 9}}',
+        column_mappings=columns,
+        ingestion_mapping_kind=IngestionMappingKind.JSON,
+    )
+
+    assert outcome == "Succeeded"
+    assert double.query(table) == [[9, "fixed"]]
 
 
 def test_a_transformation_is_refused_by_name(double: Double) -> None:

@@ -34,7 +34,7 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md")
 
 FENCE = re.compile(r"^(```+)(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# `docs/page.md, "Heading"` and `docs/page.md says so ("Heading")`, over the ends of comment lines too.
+# A page, and a heading of it in quotes: after a comma, or in brackets after a few words; over line ends too.
 REFERENCE = re.compile(r'docs/([\w-]+\.md)(?:, "([^"]+)"|[^"().;]{0,60} \("([^"]+)"\))?')
 OUR_FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*(?:\.(?:py|json|md|toml|yml|txt|zip|jsonl)|/))`")
 LINE_END_IN_COMMENT = re.compile(r"\s*\n\s*(?:#|//)?\s*")

@@ -110,7 +110,8 @@ class Place:
     def ledger(self) -> Ledger:
         """The topic's ledger, without a proxy."""
         service = TableServiceClient.from_connection_string(self.azurite)
-        return Ledger(AzureTable(service.get_table_client(f"ledger{self.name}")), f"adx-sink-{self.topic}")
+        name = self.values.get("SINK_LEDGER_TABLE", f"ledger{self.name}")
+        return Ledger(AzureTable(service.get_table_client(name)), f"adx-sink-{self.topic}")
 
     @cached_property
     def blobs(self) -> BlobServiceClient:
@@ -122,6 +123,11 @@ class Place:
         """The topic's only segment."""
         (segment,) = self.ledger.segments()
         return segment
+
+    @property
+    def states(self) -> list[str]:
+        """The state of every segment of the topic, oldest first."""
+        return [segment.state for segment in self.ledger.segments()]
 
     def blob(self, container: str, path: str) -> bytes:
         """What a blob holds."""

@@ -73,8 +73,8 @@ class Broker:
     producer: Producer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 0, "log_level": 0})
 
     def create(self, topic: str, partitions: int = 1) -> None:
         # Records with old timestamps would otherwise be gone at the broker's next look at retention.

@@ -21,7 +21,7 @@ def settings_file(tmp_path: Path, **values: object) -> Path:
 
 
 def test_set_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
-    """docs/contract.md section 1, as in Functions: local.settings.json never replaces the environment."""
+    """The contract's section 1, as in Functions: local.settings.json never replaces the environment."""
     file = settings_file(tmp_path, A="file", B="file", C="file")
 
     settings = load(file, True, {"B": "environment", "C": "environment"}, ["C=set=with=signs"])
@@ -70,7 +70,7 @@ def test_a_result_that_is_itself_the_name_of_a_setting_is_replaced_once_more() -
 
 
 def test_host_json_is_overridden_by_settings(tmp_path: Path) -> None:
-    """facts/functions-host.md section 2 of issue 3: AzureFunctionsJobHost__a__b, in any case, as text."""
+    """`AzureFunctionsJobHost__a__b` sets host.json's `a.b`, in any case of letters, always as text."""
     (tmp_path / "host.json").write_text(
         json.dumps(
             {
@@ -140,6 +140,24 @@ def test_faults_of_settings_end_the_host_with_code_2_and_in_the_status_file(tmp_
     assert done.returncode == 2
     assert "--set X: no '='; write NAME=VALUE" in done.stderr
     assert json.loads(status.read_text())["state"] == "failed"
+
+
+def test_the_sinks_own_settings_are_checked_before_it_is_started() -> None:
+    """The contract's section 2: with faults, localrunner exits 2, where Azure would run an app that idles."""
+    command = [
+        sys.executable,
+        "-m",
+        "localrunner",
+        "host",
+        "--set=SINK_TOPICS_MAPPING=[",
+        "--set=KAFKA_BROKERS=b:1",
+    ]
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+    assert done.returncode == 2
+    assert "SINK_TOPICS_MAPPING" in done.stderr
+    assert "KUSTO_INGESTION_URL" in done.stderr
 
 
 def test_a_topic_and_a_group_come_from_settings(hosts: Hosts, broker: Broker, topic_name: str, group: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.host.hosting import Broker, Hosts, RunningHost, eventually
+from tests.host.hosting import Broker, Hosts, RunningHost
 
 SLOW = """
 @trigger()
@@ -74,37 +74,3 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
     host.wait_log("before retry 1")
 
     assert host.stop(signal.SIGINT) == 0
-
-
-def test_a_second_host_takes_over_what_the_first_gives_up(
-    hosts: Hosts, broker: Broker, topic_name: str, group: str
-) -> None:
-    """facts/functions-host.md section 0.5: instances of an app share a topic's partitions, and nothing is lost
-    when one joins or leaves."""
-    code = """
-@trigger()
-def take(records: typing.List[func.KafkaEvent]) -> None:
-    note("batch", places=places(records), host=os.environ["HOST_NAME"])
-"""
-    broker.create(topic_name, partitions=4)
-    app = hosts.app(code, OPTIONS)
-    first = hosts.start(app, HOST_NAME="first")
-    second = hosts.start(app, HOST_NAME="second")
-
-    def owners() -> dict[int, str]:
-        return {place[0]: note["host"] for note in first.notes("batch") for place in note["places"]}
-
-    def produced_until_both_own() -> bool:
-        for partition in range(4):
-            broker.produce(topic_name, 1, partition)
-        return set(owners().values()) == {"first", "second"}
-
-    eventually("both hosts get records", produced_until_both_own)
-    assert second.stop() == 0
-
-    def first_owns_all() -> bool:
-        produced_until_both_own()
-        return owners() == dict.fromkeys(range(4), "first")
-
-    eventually("the first host has all partitions", first_owns_all)
-    eventually("all is committed", lambda: sum(broker.committed(group).values()) >= 8)

@@ -91,6 +91,7 @@ def test_the_consumer_is_set_as_the_extension_sets_it() -> None:
         "session.timeout.ms": 10_000,
         "max.poll.interval.ms": 900_000,
         "metadata.max.age.ms": 180_000,
+        "topic.metadata.refresh.interval.ms": 180_000,
         "socket.keepalive.enable": True,
         "queued.min.messages": 20_000,
         "fetch.queue.backoff.ms": 10,

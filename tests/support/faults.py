@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +50,10 @@ class SteppedTable:
         found: Row | None = self.steps.take(f"get {key[:2]}", lambda: self.inner.get(partition, key))
         return found
 
-    def rows(self, partition: str, prefix: str) -> Iterator[Row]:
-        found: Iterator[Row] = self.steps.take(f"rows {prefix}", lambda: self.inner.rows(partition, prefix))
+    def rows(self, partition: str, prefix: str, before: str = "") -> Iterator[Row]:
+        found: Iterator[Row] = self.steps.take(
+            f"rows {prefix}", lambda: self.inner.rows(partition, prefix, before)
+        )
         return found
 
 
@@ -71,6 +73,20 @@ class SteppedBlobs:
 
     def url_for_adx(self, container: str, path: str) -> str:
         found: str = self.inner.url_for_adx(container, path)
+        return found
+
+    def names(self, container: str, prefix: str) -> Iterator[str]:
+        found: Iterator[str] = self.inner.names(container, prefix)
+        return found
+
+    def delete(self, container: str, path: str) -> None:
+        self.steps.take(f"delete {container}", lambda: self.inner.delete(container, path))
+
+    def mark(self, container: str, path: str, marks: Mapping[str, str]) -> None:
+        self.steps.take(f"mark {container}", lambda: self.inner.mark(container, path, marks))
+
+    def marks(self, container: str, path: str) -> dict[str, str]:
+        found: dict[str, str] = self.inner.marks(container, path)
         return found
 
 
@@ -108,5 +124,5 @@ class FailingTable:
             raise fault
         return self.inner.get(partition, key)
 
-    def rows(self, partition: str, prefix: str) -> Iterator[Row]:
-        return self.inner.rows(partition, prefix)
+    def rows(self, partition: str, prefix: str, before: str = "") -> Iterator[Row]:
+        return self.inner.rows(partition, prefix, before)

@@ -7,7 +7,7 @@ them holds there.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -71,9 +71,10 @@ class MemoryTable:
         entity = self.partitions.get(partition, {}).get(key)
         return None if entity is None else self._row(key, entity)
 
-    def rows(self, partition: str, prefix: str) -> Iterator[Row]:
+    def rows(self, partition: str, prefix: str, before: str = "") -> Iterator[Row]:
         entities = self.partitions.get(partition, {})
-        return iter([self._row(key, entities[key]) for key in sorted(entities) if key.startswith(prefix)])
+        keys = [key for key in sorted(entities) if key.startswith(prefix) and key < (before or "~")]
+        return iter([self._row(key, entities[key]) for key in keys])
 
     def _apply(self, entities: dict[str, _Entity], operation: Operation) -> str:
         found = entities.get(operation.key)
@@ -102,6 +103,7 @@ class MemoryBlobs:
     """Containers of blobs; a blob that is there stays as it is."""
 
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    marked: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
 
     def put(self, container: str, path: str, data: bytes) -> None:
         self.blobs.setdefault((container, path), data)
@@ -111,6 +113,19 @@ class MemoryBlobs:
 
     def url_for_adx(self, container: str, path: str) -> str:
         return f"memory://{container}/{path}?secret"
+
+    def names(self, container: str, prefix: str) -> Iterator[str]:
+        return iter(sorted(p for name, p in self.blobs if name == container and p.startswith(prefix)))
+
+    def delete(self, container: str, path: str) -> None:
+        self.blobs.pop((container, path), None)
+
+    def mark(self, container: str, path: str, marks: Mapping[str, str]) -> None:
+        assert (container, path) in self.blobs
+        self.marked[container, path] = dict(marks)
+
+    def marks(self, container: str, path: str) -> dict[str, str]:
+        return self.marked.get((container, path), {})
 
     def in_container(self, container: str) -> dict[str, bytes]:
         return {path: data for (name, path), data in self.blobs.items() if name == container}

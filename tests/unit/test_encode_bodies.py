@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import tracemalloc
 import zlib
 from itertools import pairwise
 
@@ -142,6 +144,25 @@ def test_every_record_is_in_one_place() -> None:
     assert [r.record.offset for r in result.refused] == list(range(0, 5000, 700))
     assert result.tombstones == values.count(b"")
     assert result.tombstones > 0
+
+
+@pytest.mark.parametrize("metadata", [None, "_kafka"])
+def test_a_batch_takes_at_most_three_times_its_size_of_memory(metadata: str | None) -> None:
+    """Above the records that it was given. Instances are small, and a batch that does not fit comes again."""
+    chance = random.Random(7)
+    values = [b'{"a":"%b"}' % chance.randbytes(500).hex().encode() for _ in range(5000)]
+    slices = slices_of(events_of(Sent(value, offset) for offset, value in enumerate(values)))
+    route = Route("flights", "db", "Flights", metadata=metadata)
+
+    tracemalloc.start()
+    try:
+        result = encode(slices, route, segment_id="s", record_max_bytes=1 << 20, blob_max_bytes=1 << 28)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert result.bodies[0].rows == 5000
+    assert peak <= 3 * sum(map(len, values))
 
 
 def test_the_formats_of_this_version_are_json_ones() -> None:

@@ -214,7 +214,7 @@ headers_lists = st.lists(
 times = st.integers(0, 4_102_444_800_000)
 
 
-@settings(any_pace, max_examples=100)
+@settings(any_pace, max_examples=60)
 @given(
     st.lists(
         st.tuples(json_objects.filter(lambda o: "_kafka" not in o), st.integers(0, 3), keys, headers_lists, times),

@@ -91,6 +91,14 @@ def test_the_number_of_objects_in_a_record_is_bounded(monkeypatch: pytest.Monkey
 
     assert len(lines_of(encoded([b"{}{}{}", b"[{},{},{}]"], ROUTE))) == 6
     assert [r.reason for r in encoded([b"{}{}{}{}", b"[{},{},{},{}]"], ROUTE).refused] == ["too_large"] * 2
+    assert [r.reason for r in encoded([b"0 0 0 0", b"[0,0,0,0]"], ROUTE).refused] == ["not_an_object"] * 2
+
+
+def test_thousands_of_objects_in_one_record_all_become_rows() -> None:
+    """More than are written at a time."""
+    rows = [b'{"a":%d}' % number for number in range(3000)]
+
+    assert lines_of(encoded([b"[" + b",".join(rows) + b"]", b"\n".join(rows)], ROUTE)) == rows + rows
 
 
 def test_objects_of_one_record_carry_the_same_coordinates() -> None:
@@ -110,7 +118,7 @@ def test_the_metadata_field_in_any_object_refuses_the_record() -> None:
     assert len(lines_of(result)) == 1
 
 
-@settings(any_pace, max_examples=60)
+@settings(any_pace, max_examples=40)
 @given(
     st.lists(st.lists(json_objects, min_size=1, max_size=4), min_size=1, max_size=5),
     st.sampled_from(["array", "concatenated"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from itertools import pairwise
 
 import pytest
@@ -81,3 +82,14 @@ def test_a_missing_key_and_an_empty_one_are_two_things() -> None:
 def test_a_timestamp_is_kafkas_in_milliseconds(text: str | None, ms: int) -> None:
     """Kafka's "none" is -1, which the extension prints as a moment of 1969."""
     assert timestamp_ms_of(text) == ms
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system cannot change its time zone")
+def test_a_timestamp_without_a_zone_is_utc_wherever_the_worker_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert timestamp_ms_of("2013-01-01T10:00:00") == 1_357_034_400_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()

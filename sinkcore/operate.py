@@ -1,0 +1,196 @@
+"""What only a person can decide: where a topic starts, what is skipped, and what is run again."""
+
+from __future__ import annotations
+
+import gzip
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sinkcore.clock import Deadline
+from sinkcore.errors import TransientError
+from sinkcore.ledger_rows import RELEASED, REPLAY, Gap, Position
+from sinkcore.records import OffsetRange, slices_of
+from sinkcore.sink import Sink, Topic
+from sinkcore.start import places
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+# What a dead letter blob carries once its records have been sent again.
+REPLAYED_AS = "replayed_as"
+
+
+class NotPossibleError(Exception):
+    """The ledger is not as the person thought; the message says how it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a partition's segments and gaps leave out, or hold twice, between `kept_from` and the position.
+
+    What a person had replayed is no repetition.
+    """
+
+    partition: int
+    kept_from: int
+    next_offset: int
+    in_gaps: int
+    missing: tuple[OffsetRange, ...]
+    twice: tuple[OffsetRange, ...]
+
+
+def start_topic(sink: Sink, name: str) -> dict[int, Position]:
+    """Every partition of the topic has its position, by the route's `start`; those it had already stay.
+
+    At deployment this covers what a host could skip before Python first runs.
+    """
+    topic = sink.topic(name)
+    state = sink.kafka.topic(name)
+    if state is None:
+        raise TransientError(f"{name}: Kafka has no such topic; create it")
+    absent = [p for p in range(state.partitions) if p not in topic.ledger.positions()]
+    found = places(sink.kafka, topic.row, topic.group, absent, {})
+    open_ones = [p for p in absent if p not in found]
+    ends = sink.kafka.end_offsets(name, open_ones, committed_only=False) if open_ones else {}
+    found |= {p: Position(p, end, end, topic.row.topic_id) for p, end in ends.items()}
+    for position in found.values():
+        topic.ledger.move([position])
+    return topic.ledger.positions()
+
+
+def release(topic: Topic, key: str) -> Gap:
+    """A held gap is drained, however large it is."""
+    gap = _gap(topic, key)
+    _done(topic, topic.ledger.move([replace(gap, held=False, why=RELEASED)]))
+    return gap
+
+
+def skip_gap(topic: Topic, key: str) -> Gap:
+    """The gap's offsets are given up: they will be in no segment."""
+    gap = _gap(topic, key)
+    _done(topic, topic.ledger.move([replace(gap, next_offset=gap.end_offset)]))
+    return gap
+
+
+def skip_to(topic: Topic, partition: int, offset: int) -> Position:
+    """The partition goes on at `offset`; what lies below it and was not taken is given up."""
+    position = topic.ledger.positions().get(partition)
+    if position is None:
+        raise NotPossibleError(f"{topic.name}: partition {partition} has no position; run start first")
+    if offset <= position.next_offset:
+        raise NotPossibleError(
+            f"{topic.name}: partition {partition} is at {position.next_offset} already; replay takes a range again"
+        )
+    _done(topic, topic.ledger.move([replace(position, next_offset=offset)]))
+    return position
+
+
+def replay(sink: Sink, topic: Topic, partition: int, first: int, end: int) -> Gap:
+    """The offsets `[first, end)` are read from Kafka and taken once more, whatever was taken of them before."""
+    position = topic.ledger.positions().get(partition)
+    if position is None or not first < end <= position.next_offset:
+        at = "none" if position is None else position.next_offset
+        raise NotPossibleError(
+            f"{topic.name}: {first} to {end} is no range below the position of {partition}, {at}"
+        )
+    gap = Gap(partition, first, end, REPLAY)
+    _done(topic, topic.ledger.move([], [gap], sink.new_id(sink.clock.now_ms())))
+    return gap
+
+
+def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int]]:
+    """The dead letters below `prefix` are encoded again by today's routes: path, records, and refused again.
+
+    A blob that was replayed before is left out. The new segment's id follows from the old one's, so that whoever
+    dies between the commit and the mark repeats nothing.
+    """
+    container = sink.settings.dead_letters_container
+    for path in sink.blobs.names(container, prefix):
+        if REPLAYED_AS in sink.blobs.marks(container, path):
+            continue
+        events = [
+            _event(msgspec.json.decode(line))
+            for line in gzip.decompress(sink.blobs.get(container, path)).splitlines()
+        ]
+        if not events:
+            continue
+        yield path, len(events), _replay_blob(sink, path, events)
+
+
+def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
+    topic = sink.topic(str(events[0].topic))
+    old_id = path.rpartition("/")[2].partition(".")[0]
+    segment_id = old_id[:12] + sha256(f"{old_id} again".encode()).hexdigest()[:20]
+    again = replace(sink, new_id=lambda _: segment_id)
+    deadline = Deadline.after(sink.clock, sink.settings.invocation_max_s)
+    segment = again.take_again(topic, slices_of(events), deadline)
+    if segment is None:
+        raise NotPossibleError(f"{path}: its records become too many blobs for one segment")
+    sink.blobs.mark(sink.settings.dead_letters_container, path, {REPLAYED_AS: segment_id})
+    return segment.dead_letters
+
+
+def audit(topic: Topic) -> list[Audit]:
+    """Whether the ledger's own promise holds, partition by partition."""
+    held: dict[int, list[OffsetRange]] = {}
+    for gap in topic.ledger.gaps():
+        if gap.why != REPLAY:
+            held.setdefault(gap.partition, []).append(OffsetRange(gap.partition, gap.next_offset, gap.end_offset))
+    in_gaps = {p: sum(r.next_offset - r.first_offset for r in ranges) for p, ranges in held.items()}
+    for segment in topic.ledger.segments():
+        for offsets in () if segment.replay else segment.ranges:
+            held.setdefault(offsets.partition, []).append(offsets)
+    return [
+        _audit(position, held.get(p, []), in_gaps.get(p, 0))
+        for p, position in sorted(topic.ledger.positions().items())
+    ]
+
+
+def _audit(position: Position, held: list[OffsetRange], in_gaps: int) -> Audit:
+    p, at = position.partition, position.kept_from
+    missing, twice = [], []
+    for offsets in sorted(held, key=lambda r: (r.first_offset, r.next_offset)):
+        first = max(offsets.first_offset, position.kept_from)
+        if first > at:
+            missing.append(OffsetRange(p, at, first))
+        if first < min(at, offsets.next_offset):
+            twice.append(OffsetRange(p, first, min(at, offsets.next_offset)))
+        at = max(at, offsets.next_offset)
+    if at < position.next_offset:
+        missing.append(OffsetRange(p, at, position.next_offset))
+    return Audit(p, position.kept_from, position.next_offset, in_gaps, tuple(missing), tuple(twice))
+
+
+def _gap(topic: Topic, key: str) -> Gap:
+    gap = topic.ledger.gap(key)
+    if gap is None:
+        raise NotPossibleError(f"{topic.name}: there is no gap {key}; `gaps` lists them")
+    return gap
+
+
+def _done(topic: Topic, moved: bool) -> None:
+    if not moved:
+        raise NotPossibleError(f"{topic.name}: it has changed meanwhile, or the ledger did not answer; look again")
+
+
+def _event(letter: dict[str, Any]) -> func.KafkaEvent:
+    """The record of a dead letter as the trigger once delivered it."""
+    import azure.functions as func
+
+    from sinkcore.records import timestamp_of
+
+    value = letter["value"]
+    return func.KafkaEvent(
+        body=b"" if value is None else b64decode(value),
+        topic=letter["topic"],
+        partition=letter["partition"],
+        offset=letter["offset"],
+        timestamp=timestamp_of(letter["timestamp_ms"]),
+        key=letter["key"],
+        headers=[{"Key": name, "Value": value} for name, value in letter["headers"]],
+    )

@@ -1,0 +1,73 @@
+"""What nobody needs any more is removed: final segments with their blobs, and blobs that no segment names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sinkcore.clock import Deadline
+from sinkcore.ledger_rows import Position
+from sinkcore.segment import Segment, folder_of, started_ms
+from sinkcore.sink import Sink, Topic
+from sinkcore.table import OPERATIONS_MAX
+from sinkcore.telemetry import event
+
+# So many segments a topic and round: with the positions that they touch they fit a transaction.
+SEGMENTS_MAX = 40
+# Litter is looked for on as many days past the limit: whoever was off for longer leaves some, which costs little.
+LITTER_DAYS = 3
+DAY_MS = 24 * 3600 * 1000
+
+
+def remove_old(sink: Sink, topic: Topic, deadline: Deadline) -> None:
+    """Segments older than SINK_STAGED_BLOB_TTL_DAYS that are final are gone, blobs first, and so is old litter.
+
+    `failed` ones stay, and so do their blobs. `kept_from` moves above what was removed.
+    """
+    before_ms = sink.clock.now_ms() - sink.settings.staged_blob_ttl_days * DAY_MS
+    final: list[tuple[Segment, str]] = []
+    for segment, etag in topic.ledger.old_segments(before_ms):
+        if len(final) == SEGMENTS_MAX or deadline.is_past():
+            break
+        if segment.state in ("landed", "queued") and not topic.ledger.is_open(segment.id):
+            final.append((segment, etag))
+    if final:
+        _forget(sink, topic, final)
+    _remove_litter(sink, topic, before_ms, deadline)
+
+
+def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> None:
+    positions = topic.ledger.positions()
+    moved: dict[int, Position] = {}
+    rows: list[tuple[str, str]] = []
+    for segment, etag in final:
+        ends = {r.partition: r.next_offset for r in segment.ranges if r.partition in positions}
+        if len(rows) + 1 + len(moved | ends) > OPERATIONS_MAX:
+            break
+        for blob in segment.blobs:
+            sink.blobs.delete(blob.container, blob.path)
+        rows.append((segment.id, etag))
+        for partition, end in ends.items():
+            position = moved.get(partition, positions[partition])
+            moved[partition] = replace(position, kept_from=max(position.kept_from, end))
+    if topic.ledger.forget(rows, list(moved.values())):
+        event("segments_removed", topic=topic.name, segments=len(rows))
+
+
+def _remove_litter(sink: Sink, topic: Topic, before_ms: int, deadline: Deadline) -> None:
+    """Blobs of segments that were never committed, as old as final ones may be.
+
+    None from before the ledger knew the topic: where a ledger was lost, such a blob may be somebody's only copy.
+    """
+    removed = 0
+    newest = datetime.fromtimestamp(before_ms / 1000, UTC).date() - timedelta(days=1)
+    for day in (newest - timedelta(days=n) for n in range(LITTER_DAYS)):
+        for path in sink.blobs.names(sink.settings.staging_container, folder_of(topic.name, day)):
+            segment_id = path.split("/")[-2]
+            if deadline.is_past():
+                return
+            if started_ms(segment_id) > topic.row.started_ms and topic.ledger.segment(segment_id) is None:
+                sink.blobs.delete(sink.settings.staging_container, path)
+                removed += 1
+    if removed:
+        event("litter_removed", topic=topic.name, blobs=removed)

@@ -1,0 +1,1 @@
+"""What an operator types; each verb is one call of sinkcore.operate."""

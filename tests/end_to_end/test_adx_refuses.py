@@ -1,0 +1,194 @@
+"""ADX fails in every way it can: batches are committed, wait, and are queued once, when it is back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from azure.kusto.data import KustoClient
+
+from localrunner.azurite import KEY as ACCOUNT_KEY
+from localrunner.processes import wait_until
+from sinkcore.clients import App
+from sinkcore.ingest import CALLS_MAX, AdxQueue
+from tests.conftest import Adx
+from tests.end_to_end.place import LANDS_WITHIN_S, LATER_S, Place, flights, once
+from tests.support.events import Sent
+from tests.support.proxy import Fault, FaultProxy, blob_error, proxy_to
+
+VALUE, KEY = "a value for nobody", "a key for nobody"
+RECORDS = [*flights(0, 1), Sent(VALUE.encode(), 2, key=KEY.encode(), headers=(("h", VALUE.encode()),))]
+INVOCATION_MAX_S = 3
+BOUND_S = 6.0
+
+MGMT = "^POST /v1/rest/mgmt"
+SEND = "^POST .*/messages"
+PAGE = ("text/html", b"<html>Bad gateway</html>")
+
+
+def kusto_error(status: int, code: str) -> Fault:
+    """Kusto answers with an error as it words it."""
+    error = {"code": code, "message": "Made up.", "@type": "x", "@message": "Made up.", "@permanent": False}
+    return Fault(MGMT, status=status, reply=("application/json", json.dumps({"error": error}).encode()))
+
+
+def without_queues(reply: bytes) -> bytes:
+    """The list of resources, without an ingestion queue."""
+    answer = json.loads(reply)
+    table = answer["Tables"][0]
+    table["Rows"] = [row for row in table["Rows"] if row[0] != "SecuredReadyForAggregationQueue"]
+    return json.dumps(answer).encode()
+
+
+MANAGEMENT: dict[str, Callable[[], Fault]] = {
+    "401": partial(kusto_error, 401, "Unauthorized"),
+    "403": partial(kusto_error, 403, "Forbidden"),
+    "429": partial(kusto_error, 429, "TooManyRequests"),
+    "503": partial(kusto_error, 503, "ServiceUnavailable"),
+    "a gateway's page": partial(Fault, MGMT, status=502, reply=PAGE),
+    "a page that says all is well": partial(Fault, MGMT, status=200, reply=PAGE),
+    "JSON that is not Kusto's": partial(Fault, MGMT, status=200, reply=("application/json", b'{"Tables":[]}')),
+    "an empty answer": partial(Fault, MGMT, status=200),
+    "a dropped connection": partial(Fault, MGMT),
+    "a hanging socket": partial(Fault, MGMT, hang=True),
+    "no queue": partial(Fault, MGMT, b"ingestion resources", edit=without_queues),
+}
+QUEUE: dict[str, Callable[[], Fault]] = {
+    "403": partial(blob_error, 403, "AuthenticationFailed", request=SEND),
+    "404": partial(blob_error, 404, "QueueNotFound", request=SEND),
+    "a hanging socket": partial(Fault, SEND, hang=True),
+    "a message whose reply is lost": partial(Fault, SEND, when="after", hang=True),
+}
+
+
+def nothing_is_told(caplog: pytest.LogCaptureFixture, *errors: BaseException) -> None:
+    """No log record and no error holds a value, a key or a secret."""
+    texts = [*map(str, errors), *map(repr, errors)]
+    texts += [f"{record.getMessage()} {record.__dict__} {record.exc_text}" for record in caplog.records]
+    assert texts
+    for secret in (VALUE, KEY, ACCOUNT_KEY, "sig=", "AccountKey", "authorizationContext"):
+        coded = base64.b64encode(secret.encode()).decode().rstrip("=")
+        assert not [text for text in texts if secret in text or coded in text], secret
+
+
+def deliver_and_settle(place: Place, fails: FaultProxy, ahead: FaultProxy, fault: Fault) -> None:
+    """A batch while ADX fails, then sweepers while it still does, then sweepers when it is well again."""
+    app = place.through(table=ahead).app(SINK_INVOCATION_MAX_S=str(INVOCATION_MAX_S))
+    fails.faults = [fault]
+    began = time.monotonic()
+    place.deliver(app, RECORDS)
+    assert time.monotonic() - began < BOUND_S
+    assert fault.met > 0
+    assert place.ledger_offsets() == once(0, 1, 2)
+    assert place.states == ["staged"]
+
+    fault.times = 0
+    wait_until("ADX has taken every message", place.nothing_is_queued, LANDS_WITHIN_S)
+    place.settle(ahead)
+    assert place.landed_offsets(2) == once(0, 1)
+    assert len(place.dead_letters()) == 1
+    assert place.states == ["queued"]
+
+
+def calls_left(app: App) -> int:
+    """How many more calls to data management may hang at once."""
+    assert isinstance(app.sink.queue, AdxQueue)
+    return app.sink.queue._calls._value
+
+
+@pytest.mark.parametrize("what", MANAGEMENT)
+def test_while_data_management_refuses_a_batch_is_committed_and_it_is_queued_later(
+    what: str, place: Place, dm_proxy: FaultProxy, table_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sinkcore")
+    place.dm = dm_proxy.url
+
+    deliver_and_settle(place, dm_proxy, table_proxy, MANAGEMENT[what]())
+
+    nothing_is_told(caplog)
+    assert any("blob_left_staged" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("what", QUEUE)
+def test_while_the_queue_refuses_a_batch_is_committed_and_it_is_queued_later(
+    what: str,
+    place: Place,
+    dm_proxy: FaultProxy,
+    queue_proxy: FaultProxy,
+    table_proxy: FaultProxy,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client tells neither which queue failed nor how, so that the table has to be asked."""
+    caplog.set_level(logging.DEBUG, "sinkcore")
+    dm_proxy.faults = [Fault(MGMT, edit=lambda reply: reply.replace(queue_proxy.upstream.encode(), own))]
+    own = queue_proxy.url.removeprefix("http://").encode()
+    place.dm = dm_proxy.url
+
+    deliver_and_settle(place, queue_proxy, table_proxy, QUEUE[what]())
+
+    nothing_is_told(caplog)
+
+
+def test_an_answer_that_comes_after_all_has_been_settled_repeats_nothing(
+    place: Place, dm_proxy: FaultProxy, table_proxy: FaultProxy
+) -> None:
+    """A call that was given up goes on in its thread: it must not send what the sweeper has sent meanwhile."""
+    dm, place.dm = place.dm, dm_proxy.url
+    app = place.app(SINK_INVOCATION_MAX_S="1")
+    dm_proxy.faults = [late := Fault(MGMT, hang=True, times=1)]
+    place.deliver(app, RECORDS)
+    place.dm = dm
+    place.settle(table_proxy)
+    assert place.landed_offsets(2) == once(0, 1)
+    asked = len(dm_proxy.seen)
+
+    late.release.set()
+
+    wait_until("the late call has gone on", lambda: len(dm_proxy.seen) > asked, LANDS_WITHIN_S)
+    wait_until("the late call has ended", lambda: calls_left(app) == CALLS_MAX, LANDS_WITHIN_S)
+    assert place.landed_offsets(2) == once(0, 1)
+
+
+def test_a_call_that_was_given_up_ends_by_itself(
+    place: Place, dm_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would wait for an hour, and a few such calls hold back all that follow."""
+    monkeypatch.setattr("sinkcore.clients.QUEUE_TIMEOUT_S", 1)
+    monkeypatch.setattr(KustoClient, "_client_server_delta", timedelta(0))
+    place.dm = dm_proxy.url
+    app = place.app(SINK_INVOCATION_MAX_S="1")
+    dm_proxy.faults = [Fault(MGMT, hang=True)]
+
+    place.deliver(app, RECORDS)
+
+    wait_until("the call has ended", lambda: calls_left(app) == CALLS_MAX, LANDS_WITHIN_S)
+
+
+def test_an_engine_that_makes_no_sense_for_one_topic_does_not_keep_the_sweeper_from_others(
+    place: Place, adx: Adx, dm_proxy: FaultProxy, table_proxy: FaultProxy
+) -> None:
+    other = Place(place.azurite, place.dm, place.engine, values={"SINK_LEDGER_TABLE": f"ledger{place.name}"})
+    other.make_table()
+    dm_proxy.faults = [Fault(MGMT, hang=True, times=2)]
+    for one in (place, other):
+        through = replace(one.through(table=table_proxy), dm=dm_proxy.url)
+        one.deliver(through.app(SINK_INVOCATION_MAX_S="1"), RECORDS)
+    with proxy_to(adx.engine) as engine_proxy:
+        sense = Fault("/rest/", place.table.encode(), status=200, reply=("application/json", b"{}"))
+        engine_proxy.faults = [sense]
+        app = replace(place.through(table=table_proxy), engine=engine_proxy.url).app()
+        for _ in range(2):
+            table_proxy.ahead_s += LATER_S
+            app.sweep()
+
+    assert sense.met > 0
+    assert place.states == ["staged"]
+    assert other.states == ["queued"]
+    assert other.landed_offsets(2) == once(0, 1)

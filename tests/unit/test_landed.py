@@ -1,0 +1,191 @@
+"""What ADX is asked about a doubtful segment: how long it may hold rows back, and how many of them it has."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import replace
+
+import pytest
+from azure.kusto.data import KustoClient, KustoConnectionStringBuilder
+
+from sinkcore.errors import TransientError
+from sinkcore.landed import BATCHING_DEFAULT_S, BATCHING_READ_EVERY_S, AdxRows
+from sinkcore.segment import Blob
+from tests.conftest import Adx
+from tests.support.memory import ManualClock
+
+SEGMENT, OTHER = "a" * 32, "b" * 32
+BLOB = Blob("rows", "staging", "p", 2, 10, 10, db="db", format="json", metadata="_kafka", source_id="")
+
+
+class Engine:
+    """The double's engine, and a table of its own for each test."""
+
+    def __init__(self, url: str) -> None:
+        self.client = KustoClient(KustoConnectionStringBuilder.with_no_authentication(url))
+        self.table = f"t{uuid.uuid4().hex[:12]}"
+        self.clock = ManualClock()
+        self.rows = AdxRows(lambda: self.client, self.clock)
+
+    def make(self, columns: str, *rows: str) -> None:
+        """The table exists, with these rows as CSV."""
+        self.do(f".create table {self.table} ({columns})")
+        if rows:
+            self.do(f".ingest inline into table {self.table} <|\n" + "\n".join(rows))
+
+    def map(self, *columns: dict[str, object], name: str = "m") -> Blob:
+        """The table has a mapping of these columns; a blob that goes by it."""
+        text = json.dumps(columns).replace("\\", "\\\\").replace("'", "\\'")
+        self.do(f".create table {self.table} ingestion json mapping '{name}' '{text}'")
+        return replace(BLOB, table=self.table, mapping=name)
+
+    @property
+    def blob(self) -> Blob:
+        """A blob that goes by ADX's identity mapping."""
+        return replace(BLOB, table=self.table)
+
+    def do(self, text: str, db: str = "db") -> None:
+        self.client.execute_mgmt(db, text)
+
+
+@pytest.fixture
+def engine(adx: Adx) -> Engine:
+    return Engine(adx.engine)
+
+
+def column(name: str, path: str) -> dict[str, object]:
+    return {"column": name, "Properties": {"Path": path}}
+
+
+def span(text: str) -> str:
+    return json.dumps({"MaximumBatchingTimeSpan": text})
+
+
+METADATA_ROWS = tuple(
+    f'{n},"{{""segment"": ""{segment}"", ""offset"": {n}}}"'
+    for n, segment in enumerate([SEGMENT, OTHER, SEGMENT, SEGMENT])
+)
+
+
+def test_the_identity_mapping_puts_metadata_into_a_column_of_its_name(engine: Engine) -> None:
+    engine.make("n: long, _kafka: dynamic", *METADATA_ROWS)
+
+    assert engine.rows.count(engine.blob, SEGMENT) == 3
+    assert engine.rows.count(engine.blob, OTHER) == 1
+    assert engine.rows.count(engine.blob, "c" * 32) == 0
+
+
+@pytest.mark.parametrize("path", ["$._kafka", "$['_kafka']", '$["_kafka"]'])
+def test_a_mapping_may_put_all_metadata_into_one_column(engine: Engine, path: str) -> None:
+    engine.make("n: long, meta: dynamic", *METADATA_ROWS)
+    blob = engine.map(column("n", "$.n"), column("meta", path))
+
+    assert engine.rows.count(blob, SEGMENT) == 3
+
+
+def test_a_mapping_may_be_written_in_the_other_ways_that_adx_takes(engine: Engine) -> None:
+    engine.make("n: long, meta: dynamic", *METADATA_ROWS)
+    blob = engine.map({"Column": "meta", "Properties": {"Path": "$._kafka"}})
+    old = engine.map({"column": "meta", "path": "$._kafka"}, name="old")
+
+    assert engine.rows.count(blob, SEGMENT) == engine.rows.count(old, SEGMENT) == 3
+
+
+@pytest.mark.parametrize("path", ["$._kafka.segment", "$['_kafka']['segment']", "$._kafka['segment']"])
+def test_a_mapping_may_put_the_segment_into_a_column_of_its_own(engine: Engine, path: str) -> None:
+    engine.make("n: long, part: string", f"1,{SEGMENT}", f"2,{OTHER}", f"3,{SEGMENT}")
+    blob = engine.map(column("n", "$.n"), column("part", path))
+
+    assert engine.rows.count(blob, SEGMENT) == 2
+
+
+def test_a_mapping_without_metadata_cannot_tell_segments_apart(engine: Engine) -> None:
+    """Then it is queued again, and said: a count of nothing would read as "none of it has landed"."""
+    engine.make("n: long, part: string", f"1,{SEGMENT}")
+    blob = engine.map(column("n", "$.n"), column("part", "$._kafka.topic"))
+
+    assert engine.rows.count(blob, SEGMENT) is None
+
+
+def test_a_table_without_the_column_cannot_tell_segments_apart(engine: Engine) -> None:
+    """By the identity mapping a field without a column of its name is dropped."""
+    engine.make("n: long", "1")
+
+    assert engine.rows.count(engine.blob, SEGMENT) is None
+
+
+def test_a_mapping_that_is_not_there_yet_is_waited_for(engine: Engine) -> None:
+    """Nothing can have landed by it; whether its rows will tell their segment is known when it is there."""
+    engine.make("n: long, _kafka: dynamic")
+
+    with pytest.raises(TransientError, match="has no JSON mapping later"):
+        engine.rows.count(replace(engine.blob, mapping="later"), SEGMENT)
+
+
+def test_a_table_that_is_not_there_yet_is_waited_for(engine: Engine) -> None:
+    with pytest.raises(TransientError, match="database db"):
+        engine.rows.count(engine.blob, SEGMENT)
+
+
+def test_names_with_spaces_and_dots_are_asked_for_as_they_are(engine: Engine) -> None:
+    """A mapping may name any column that ADX takes."""
+    engine.make("n: long, ['meta data.of-kafka']: dynamic", *METADATA_ROWS)
+    blob = engine.map(column("meta data.of-kafka", "$._kafka"))
+
+    assert engine.rows.count(blob, SEGMENT) == 3
+
+
+def test_a_column_that_a_mapping_names_and_the_table_lacks_tells_nothing(engine: Engine) -> None:
+    engine.make("n: long, meta: dynamic")
+    blob = engine.map(column("meta", "$._kafka"))
+    engine.do(f".alter table {engine.table} (n: long)")
+
+    assert engine.rows.count(blob, SEGMENT) is None
+
+
+def test_an_engine_that_does_not_answer_is_asked_again_later() -> None:
+    nobody = AdxRows(
+        lambda: KustoClient(KustoConnectionStringBuilder.with_no_authentication("http://127.0.0.1:1")),
+        ManualClock(),
+    )
+
+    with pytest.raises(TransientError, match="KUSTO_QUERY_URL"):
+        nobody.count(replace(BLOB, table="t"), SEGMENT)
+    assert nobody.batching_s(replace(BLOB, table="t")) == BATCHING_DEFAULT_S
+
+
+def test_the_batching_time_is_the_tables_or_its_databases_or_the_default(engine: Engine) -> None:
+    db = f"db{uuid.uuid4().hex[:8]}"
+    engine.do(f".create database {db} volatile")
+    engine.do(f".create table {engine.table} (n: long)", db)
+    blob = replace(engine.blob, db=db)
+
+    def batching_s() -> float:
+        engine.clock.advance(BATCHING_READ_EVERY_S + 1)
+        return engine.rows.batching_s(blob)
+
+    assert batching_s() == BATCHING_DEFAULT_S
+    engine.do(
+        f""".alter database {db} policy ingestionbatching @'{{"MaximumBatchingTimeSpan": "00:01:30"}}'""", db
+    )
+    assert batching_s() == 90
+    engine.do(
+        f""".alter table {engine.table} policy ingestionbatching @'{{"MaximumBatchingTimeSpan": "00:00:10"}}'""",
+        db,
+    )
+    assert batching_s() == 10
+
+
+def test_the_batching_time_is_read_once_an_hour(engine: Engine) -> None:
+    """It changes rarely, and a sweep asks for it with each doubtful segment."""
+    engine.make("n: long")
+    set_to = '.alter table {} policy ingestionbatching @\'{{"MaximumBatchingTimeSpan": "{}"}}\''
+    engine.do(set_to.format(engine.table, "00:00:20"))
+    assert engine.rows.batching_s(engine.blob) == 20
+    engine.do(set_to.format(engine.table, "00:00:30"))
+
+    engine.clock.advance(BATCHING_READ_EVERY_S)
+    assert engine.rows.batching_s(engine.blob) == 20
+    engine.clock.advance(1)
+    assert engine.rows.batching_s(engine.blob) == 30
