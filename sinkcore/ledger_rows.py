@@ -166,8 +166,8 @@ def segment_values(segment: Segment) -> dict[str, Any]:
         "topic": segment.topic,
         "ranges": ranges_to_json(segment.ranges),
         "replay": segment.replay,
+        "topic_id": segment.topic_id,
         "records": segment.records,
-        "dead_letters": segment.dead_letters,
         **changing_values(segment),
     }
 
@@ -177,6 +177,7 @@ def changing_values(segment: Segment) -> dict[str, Any]:
     return {
         "state": segment.state,
         "blobs": blobs_to_json(segment.blobs),
+        "dead_letters": segment.dead_letters,
         "attempts": segment.attempts,
         "waiting": segment.waiting,
     }
@@ -196,4 +197,5 @@ def segment_of(row: Row) -> Segment:
         attempts=values["attempts"],
         waiting=values["waiting"],
         replay=values["replay"],
+        topic_id=values.get("topic_id", ""),
     )

@@ -42,7 +42,7 @@ def recover(world: World) -> None:
 def check(world: World) -> None:
     assert world.ledger_offsets() == dict.fromkeys(OFFSETS, 1), "each offset is in exactly one segment"
     assert world.dead_offsets() == {(0, 7): 1}
-    assert {segment.state for segment in world.ledger.segments()} == {"queued"}
+    assert {segment.state for segment in world.ledger.segments()} == {"landed"}
     assert list(world.ledger.open_segments()) == []
     assert world.queued_offsets() == dict.fromkeys(ROWS, 1), "nothing is lost, and nothing repeated"
 
