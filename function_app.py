@@ -49,7 +49,7 @@ def _register_topic(settings: Settings, topic: str) -> None:
 
 def _register_sweeper(settings: Settings) -> None:
     def sweeper(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by this name
-        _app(settings).sweeper.sweep()
+        _app(settings).sweep()
 
     app.function_name("sweeper")(app.timer_trigger("timer", settings.sweep_schedule)(sweeper))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import TokenCredential
@@ -53,6 +54,10 @@ class App:
 
     sink: Sink
     sweeper: Sweeper
+
+    def sweep(self) -> int:
+        """What was left undone is done; how many segments were finished."""
+        return self.sweeper.sweep()
 
 
 def build_app(settings: Settings, clock: Clock | None = None) -> App:
@@ -120,11 +125,18 @@ def _storage_credential(storage: Storage) -> TokenCredential:
 
 
 def _ingest_client(kusto: Kusto) -> QueuedIngestClient:
-    from azure.kusto.ingest import QueuedIngestClient
+    """A client that sends a message once at the most, and does not wait for an hour.
 
+    Source: azure-kusto-ingest 6.0.4 has no settings for these. Whatever its first failure was, even a lost reply,
+    it sends the message again: four times to one queue, then to two others.
+    """
+    from azure.kusto.ingest import QueuedIngestClient, ingest_client
+    from azure.storage.queue import QueueServiceClient
+
+    ingest_client.QueueServiceClient = partial(QueueServiceClient, retry_total=0)  # type: ignore[assignment,attr-defined]
     client = QueuedIngestClient(_connection(kusto.ingestion_url, kusto))
-    # Source: azure-kusto-ingest 6.0.4 has no setting for it, and waits an hour for an answer; calls that were
-    # given up would hang on as long, and hold back those after them.
+    client._MAX_RETRIES = 1
+    # Calls that were given up would hang on for an hour, and hold back those after them.
     manager = client._resource_manager._kusto_client
     manager._mgmt_default_timeout = timedelta(seconds=QUEUE_TIMEOUT_S)  # type: ignore[misc]
     return client

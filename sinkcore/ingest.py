@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Protocol
 
+from azure.core.exceptions import ServiceRequestError
+
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.segment import Blob
 
@@ -92,9 +94,8 @@ class AdxQueue:
         client, properties = self._connected(), self._properties(blob)
         try:
             result = client.ingest_from_blob(source, properties)
-        except KustoQueueError:
-            # It hides which of up to three queues failed how, so one of them may hold the message.
-            raise OutcomeUnknownError("ADX queue: a send failed; the sweeper will find out") from None
+        except KustoQueueError as error:
+            raise _send_error(error.__cause__) from None
         except KustoError as error:
             self._client = None
             raise TransientError(
@@ -134,6 +135,18 @@ class AdxQueue:
             if self._client is None:
                 self._client = self._connect()
             return self._client
+
+
+def _send_error(cause: BaseException | None) -> Exception:
+    """What it means that the message's only sending failed."""
+    status = getattr(cause, "status_code", None)
+    if isinstance(cause, ServiceRequestError) or (status is not None and status < 500):
+        return TransientError(
+            f"ADX queue: the message was refused ({status or 'no answer'}); it will be sent again"
+        )
+    return OutcomeUnknownError(
+        f"ADX queue: a send ended without a clear answer ({status}); the sweeper will find out"
+    )
 
 
 def _status(error: Exception) -> str:

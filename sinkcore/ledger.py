@@ -192,8 +192,10 @@ class Ledger:
                 each = (self._table.get(self._key, "s-" + row.key[2:]) for row in neighbours)
                 found = {row.key: row for row in each if row is not None}
             for row in neighbours:
-                if (read := found.get("s-" + row.key[2:])) is not None:
-                    yield OpenSegment(segment_of(read), read.etag, row.etag, read.age_s, row.age_s)
+                read = found.get("s-" + row.key[2:])
+                # It may have been finished since its open row was read, and with it that row is gone.
+                if read is not None and (segment := segment_of(read)).state != "landed":
+                    yield OpenSegment(segment, read.etag, row.etag, read.age_s, row.age_s)
 
     def opened(self, segment_id: str) -> OpenSegment | None:
         """The segment with the ETags of its rows, of which an empty one is not there; None if there is none."""

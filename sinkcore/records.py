@@ -4,17 +4,16 @@ where one is needed, because building one costs more than validating and compres
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from operator import attrgetter, lt
+from operator import attrgetter, lt, methodcaller
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import azure.functions as func
 
-_PARTITION_OF = attrgetter("partition")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -76,6 +75,34 @@ class Refused:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How to get each column out of a batch's events: functions of one event."""
+
+    partition: Callable[[func.KafkaEvent], int]
+    offset: Callable[[func.KafkaEvent], int]
+    value: Callable[[func.KafkaEvent], bytes]
+    timestamp: Callable[[func.KafkaEvent], str | None]
+    key: Callable[[func.KafkaEvent], str | None]
+    headers: Callable[[func.KafkaEvent], list[dict[str, str | None]] | None]
+
+
+_FIELDS = ("partition", "offset", "body", "timestamp", "key", "headers")
+# A KafkaEvent's properties are Python functions. Reading what they return without calling them takes a tenth off
+# a batch of small records. The names are private, so they are used only where they are found.
+_BY_FIELD = Columns(*(attrgetter(f"_KafkaEvent__{name}") for name in _FIELDS))
+_BY_PROPERTY = Columns(
+    *(methodcaller("get_body") if name == "body" else attrgetter(name) for name in _FIELDS),
+)
+
+
+def columns_of(events: Sequence[func.KafkaEvent]) -> Columns:
+    """The quickest way to the columns of `events`, all of which are of one class."""
+    if events and all(hasattr(events[0], f"_KafkaEvent__{name}") for name in _FIELDS):
+        return _BY_FIELD
+    return _BY_PROPERTY
+
+
 def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
     """The batch as one slice per topic-partition, by partition, each sorted by offset and without repeats.
 
@@ -84,19 +111,20 @@ def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
     Source: the Kafka extension's list mixes partitions in runs and survives a rebalance, so that offsets in
     it can run backwards and repeat (KafkaListener.cs; docs/delivery.md, "What a batch looks like").
     """
+    columns = columns_of(events)
     by_partition: dict[int, list[func.KafkaEvent]] = {}
-    for partition, run in groupby(events, _PARTITION_OF):
+    for partition, run in groupby(events, columns.partition):
         by_partition.setdefault(partition, []).extend(run)
-    return [_slice(partition, by_partition[partition]) for partition in sorted(by_partition)]
+    return [_slice(partition, by_partition[partition], columns) for partition in sorted(by_partition)]
 
 
-def _slice(partition: int, events: list[func.KafkaEvent]) -> Slice:
-    offsets: list[int] = [event.offset for event in events]  # type: ignore[misc]
+def _slice(partition: int, events: list[func.KafkaEvent], columns: Columns) -> Slice:
+    offsets = list(map(columns.offset, events))
     if not all(map(lt, offsets, offsets[1:])):
         by_offset = dict(zip(offsets, events, strict=True))
         offsets = sorted(by_offset)
         events = [by_offset[offset] for offset in offsets]
-    return Slice(partition, offsets, [event.get_body() for event in events], events)
+    return Slice(partition, offsets, list(map(columns.value, events)), events)
 
 
 def record_of(event: func.KafkaEvent) -> Record:

@@ -160,6 +160,8 @@ class Sink:
         missing = {s.partition: s.offsets[0] for s in slices if s.partition not in positions}
         if missing:
             positions |= places(self.kafka, topic.row, topic.group, missing, missing)
+            if any(partition not in positions for partition in missing):
+                raise TransientError(f"{topic.name}: Kafka does not say where a new partition begins; try again")
         topic.positions = positions
         return self._explained(topic, slices, positions)
 

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _LEASE_S = 2
 _MESSAGES_MAX = 32
 _IDLE_S = 0.2
-_BUSY_S = 0.02
+_BUSY_S = 0.05
 _BUSY_FOR_S = 1.0
 _STORAGE_PAUSE_S = 0.5
 _ATTEMPTS = 3
@@ -76,14 +76,14 @@ class Worker:
         self._pool.shutdown()
 
     def _poll(self) -> None:
-        last_message_at = time.monotonic()
+        last_new_at = time.monotonic()
         while not self._stop.is_set():
             try:
-                taken = self._take() if self._backlog_blobs < _BACKLOG_MAX_BLOBS else 0
+                taken, new = self._take() if self._backlog_blobs < _BACKLOG_MAX_BLOBS else (0, 0)
                 for sealed in self._batches.due(_now()):
                     self._seal(sealed)
             except ResourceNotFoundError:
-                taken = self._recreate()
+                taken, new = self._recreate(), 0
             except AzureError as error:
                 _LOG.warning("queue_unavailable error=%s", type(error).__name__)
                 self._stop.wait(_STORAGE_PAUSE_S)
@@ -92,10 +92,10 @@ class Worker:
                 _LOG.error("poll_failed %s", where(error))
                 self._stop.wait(_STORAGE_PAUSE_S)
                 continue
-            if taken:
-                last_message_at = time.monotonic()
+            if new:
+                last_new_at = time.monotonic()
             if taken < _MESSAGES_MAX:
-                busy = time.monotonic() - last_message_at < _BUSY_FOR_S
+                busy = time.monotonic() - last_new_at < _BUSY_FOR_S
                 self._stop.wait(_BUSY_S if busy else _IDLE_S)
 
     def _recreate(self) -> int:
@@ -106,17 +106,16 @@ class Worker:
             self._stop.wait(_STORAGE_PAUSE_S)
         return 0
 
-    def _take(self) -> int:
+    def _take(self) -> tuple[int, int]:
+        """How many messages came, and how many of them are new; one that is held only gets a new receipt."""
         pages = self._ready.receive_messages(
             messages_per_page=_MESSAGES_MAX, max_messages=_MESSAGES_MAX, visibility_timeout=_LEASE_S
         )
-        taken = 0
-        for message in pages:
-            taken += 1
-            self._accept(message)
-        return taken
+        news = [self._accept(message) for message in pages]
+        return len(news), sum(news)
 
-    def _accept(self, message: QueueMessage) -> None:
+    def _accept(self, message: QueueMessage) -> bool:
+        """Whether the message was not known before."""
         with self._lock:
             known = message.id in self._held
             done = message.id in self._done
@@ -124,13 +123,13 @@ class Worker:
         if done:
             self._delete(message.id)
         if known or done:
-            return
+            return False
         try:
             request = decode(str(message.content), message.id)
         except IngestionError as error:
             _LOG.warning("message_refused id=%s code=%s", message.id, error.code)
             self._delete(message.id)
-            return
+            return True
         try:
             if request.fault:
                 raise request.fault
@@ -138,6 +137,7 @@ class Worker:
                 self._seal(sealed)
         except IngestionError as error:
             self._pool.submit(self._refuse, request, error)
+        return True
 
     def _refuse(self, request: Request, error: IngestionError) -> None:
         """A blob that comes into no batch: reported, and its message deleted."""

@@ -60,8 +60,11 @@ def encode(
     writer = BodyWriter(blob_max_bytes)
     refused: list[Refused] = []
     tombstones = large_records = 0
-    for chunk, longest in _chunks(_rows_of(slices)):
+    all_short_bytes = min(record_max_bytes, LARGE_RECORD_BYTES)
+    for chunk in _chunks(_rows_of(slices)):
         joined = b"".join(chunk.values)
+        # No value is longer than all of them together, which spares most chunks another look.
+        longest = len(joined) if len(joined) < all_short_bytes else max(map(len, chunk.values))
         one_line = b"\n" not in joined and b"\r" not in joined
         not_ascii = None if joined.isascii() else joined
         del joined
@@ -114,12 +117,13 @@ def _rows_of(slices: Sequence[Slice]) -> _Rows:
     return rows
 
 
-def _chunks(rows: _Rows) -> Iterator[tuple[_Rows, int]]:
-    """The rows in their order, some hundred at a time, with the size of the longest value."""
-    sizes = list(map(len, rows.values))
-    step = min(_CHUNK_RECORDS, max(1, _CHUNK_BYTES * len(sizes) // max(1, sum(sizes))))
-    for start in range(0, len(sizes), step):
-        yield rows.part(start, start + step), max(sizes[start : start + step])
+def _chunks(rows: _Rows) -> Iterator[_Rows]:
+    """The rows in their order, some hundred at a time; no chunk is much above its share of bytes."""
+    records, size_bytes = len(rows.values), sum(map(len, rows.values))
+    step = min(_CHUNK_RECORDS, max(1, _CHUNK_BYTES * records // max(1, size_bytes)))
+    if records <= step:
+        return iter([rows])
+    return (rows.part(start, start + step) for start in range(0, records, step))
 
 
 @dataclass(frozen=True, slots=True)

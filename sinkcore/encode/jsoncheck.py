@@ -32,9 +32,7 @@ class Fault:
 
 Decode = Callable[[bytes | memoryview], object]
 
-decode_any: Decode = msgspec.json.Decoder(msgspec.Raw).decode
-"""Raises msgspec's errors unless its argument is one JSON text, whatever it holds."""
-
+_decode_any: Decode = msgspec.json.Decoder(msgspec.Raw).decode
 TOO_DEEP = Fault("too_deep", f"more levels than the parser takes; {DEPTH_MAX} at most")
 TRAILING = "trailing characters"
 
@@ -45,7 +43,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 def _parses_depth(levels: int) -> bool:
     try:
-        decode_any(b"[" * levels + b"]" * levels)
+        _decode_any(b"[" * levels + b"]" * levels)
     except RecursionError:
         return False
     return True
@@ -68,17 +66,19 @@ def decoder_of(metadata: str | None) -> Decode:
     return msgspec.json.Decoder(row).decode
 
 
-def all_objects(values: Sequence[bytes], joined: bytes | None, longest: int, decode: Decode) -> bool:
-    """Whether every one of `values` is one JSON object that may pass; `joined` is all of them without a gap.
+def all_objects(values: Sequence[bytes], not_ascii: bytes | None, longest: int, decode: Decode) -> bool:
+    """Whether every one of `values`, of at most `longest` bytes each, is one JSON object that may pass.
 
-    The parser does not look at the bytes inside strings, so UTF-8 is checked on `joined`. Two bad values cannot
-    make a good one there: each has been parsed by then and so ends in an ASCII bracket or white space.
+    The parser does not look at the bytes inside strings, so UTF-8 is checked on `not_ascii`, which is all values
+    without a gap, or None where that is ASCII. Two bad values cannot make a good one there: each has been parsed
+    by then and so ends in an ASCII bracket or white space. Parsing them together, too, would let one complete the
+    other.
     """
     try:
         deque(map(decode, values), maxlen=0)
     except (msgspec.DecodeError, RecursionError):
         return False
-    if joined is not None and invalid_utf8_at(joined) is not None:
+    if not_ascii is not None and invalid_utf8_at(not_ascii) is not None:
         return False
     return longest < _DEPTH_CHECK_MIN or not any(map(too_deep, values))
 
@@ -90,42 +90,33 @@ def object_fault(value: bytes, decode: Decode) -> Fault | None:
     except RecursionError:
         return TOO_DEEP
     except msgspec.DecodeError:
-        return _grammar_fault(value) or text_fault(value) or _shape_fault(value)
-    return text_fault(value)
+        return _grammar_fault(value) or _text_fault(value) or _shape_fault(value)
+    return _text_fault(value)
 
 
 def _grammar_fault(value: bytes) -> Fault | None:
     try:
-        decode_any(value)
+        _decode_any(value)
     except (msgspec.DecodeError, RecursionError) as error:
         return grammar_fault_of(error, value)
     return None
 
 
-def grammar_fault_of(error: Exception, value: bytes, start: int = 0) -> Fault:
-    """What the parser's `error` says of `value`, of which it was given the bytes from `start` on."""
+def grammar_fault_of(error: Exception, value: bytes) -> Fault:
+    """What the parser's `error` says of `value`."""
     if isinstance(error, RecursionError):
         return TOO_DEEP
-    what, position = what_and_where(error)
-    if what:
-        return Fault("invalid_json", f"{what} at byte {start + position}")
+    if (match := _MALFORMED.fullmatch(str(error))) is not None:
+        what, position = match[1], int(match[2])
+        # Source: msgspec counts this one from one, all others from zero.
+        return Fault("invalid_json", f"{what} at byte {position - (what == TRAILING)}")
     # The parser says "truncated" of an escape that wants a second half, too.
     if _SURROGATE.search(_SURROGATE_PAIR.sub(b"", value)):
         return Fault("invalid_json", "an escaped surrogate without its partner")
     return Fault("invalid_json", f"unexpected end of data at byte {len(value)}")
 
 
-def what_and_where(error: Exception) -> tuple[str, int]:
-    """The parser's words and its byte, from zero; no words where it ran out of bytes."""
-    match = _MALFORMED.fullmatch(str(error))
-    if match is None:
-        return "", 0
-    what, position = match[1], int(match[2])
-    return what, position - (what == TRAILING)  # that one is counted from one
-
-
-def text_fault(value: bytes) -> Fault | None:
-    """Why `value` may not pass although it follows the grammar, or None."""
+def _text_fault(value: bytes) -> Fault | None:
     if not value.isascii() and (position := invalid_utf8_at(value)) is not None:
         return Fault("invalid_json", f"invalid UTF-8 at byte {position}")
     if too_deep(value):

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sinkcore.encode.jsoncheck import (
-    TOO_DEEP,
-    TRAILING,
-    Decode,
-    Fault,
-    decode_any,
-    grammar_fault_of,
-    object_fault,
-    what_and_where,
-)
+from sinkcore.encode.jsoncheck import TOO_DEEP, TRAILING, Decode, Fault, grammar_fault_of, object_fault
 
 ROWS_PER_RECORD_MAX = 1_000_000
 """Objects in one record: 32 MiB could hold eleven million, which take 100 times their bytes as rows."""
@@ -23,8 +14,12 @@ class _Object(msgspec.Struct, gc=False):
     """Whatever a JSON object holds is checked and let go."""
 
 
-_decode_objects = msgspec.json.Decoder(list[_Object]).decode
-_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# The elements of an array, or texts that follow one another. Source: msgspec's `decode_lines` asks for no line
+# breaks, nor for anything else, between texts.
+_objects_of_array = msgspec.json.Decoder(list[_Object]).decode
+_objects_in_row = msgspec.json.Decoder(_Object).decode_lines
+_bytes_of_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_bytes_in_row = msgspec.json.Decoder(msgspec.Raw).decode_lines
 
 
 def objects_in(value: bytes, decode: Decode) -> list[bytes] | Fault:
@@ -35,57 +30,24 @@ def objects_in(value: bytes, decode: Decode) -> list[bytes] | Fault:
     one = object_fault(value, decode)
     if one is None:
         return [value]
-    if one.reason == "not_an_object" and value.lstrip().startswith(b"["):
-        found = _elements(value)
-    elif one.reason == "invalid_json" and one.detail.startswith(TRAILING):
-        found = _concatenated(value)
-    else:
+    is_array = one.reason == "not_an_object" and value.lstrip().startswith(b"[")
+    if not is_array and not one.detail.startswith(TRAILING):
         return one
-    if isinstance(found, Fault):
-        return found
-    for number, part in enumerate(found):
-        if (fault := object_fault(part, decode)) is not None:
-            return Fault(fault.reason, f"object {number} of {len(found)}: {fault.detail}")
-    return found
-
-
-def _elements(value: bytes) -> list[bytes] | Fault:
-    """The objects of an array, which is good JSON, or why it is refused."""
     try:
-        # Parsed once more for their number alone: their bytes take several times the memory.
-        rows = len(_decode_objects(value))
+        # Parsed for their number first: the bytes of very many, or of other things, would take much memory.
+        count = len(_objects_of_array(value) if is_array else _objects_in_row(value))
+    except msgspec.ValidationError:
+        return Fault("not_an_object", "something else among the objects")
     except RecursionError:
         return TOO_DEEP
-    except msgspec.DecodeError:
-        return Fault("not_an_object", "an array with something else in it")
-    if rows == 0:
+    except msgspec.DecodeError as error:
+        return grammar_fault_of(error, value)
+    if count == 0:
         return Fault("not_an_object", "an array of no elements")
-    if rows > ROWS_PER_RECORD_MAX:
-        return Fault("too_large", f"{rows} objects; at most {ROWS_PER_RECORD_MAX}")
-    return list(map(bytes, _decode_elements(value)))
-
-
-def _concatenated(value: bytes) -> list[bytes] | Fault:
-    """The objects that follow one another in `value`, or why it is refused.
-
-    Source: msgspec reports the first byte after a complete text as "trailing characters".
-    """
-    found: list[bytes] = []
-    view = memoryview(value)
-    start = 0
-    while len(found) < ROWS_PER_RECORD_MAX:
-        try:
-            decode_any(view[start:])
-            end = len(value)
-        except (msgspec.DecodeError, RecursionError) as error:
-            what, position = what_and_where(error)
-            if what != TRAILING:
-                return grammar_fault_of(error, value, start)
-            end = start + position
-        found.append(value[start:end].strip())
-        if not found[-1].startswith(b"{"):  # at once: a number and a space are two bytes, and fifty in a list
-            return Fault("not_an_object", f"something else at byte {start}")
-        if end == len(value):
-            return found
-        start = end
-    return Fault("too_large", f"more than {ROWS_PER_RECORD_MAX} objects")
+    if count > ROWS_PER_RECORD_MAX:
+        return Fault("too_large", f"{count} objects; at most {ROWS_PER_RECORD_MAX}")
+    found = list(map(bytes, _bytes_of_array(value) if is_array else _bytes_in_row(value)))
+    for number, part in enumerate(found):
+        if (fault := object_fault(part, decode)) is not None:
+            return Fault(fault.reason, f"object {number} of {count}: {fault.detail}")
+    return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sinkcore.records import timestamp_ms_of
+from sinkcore.records import columns_of, timestamp_ms_of
 from sinkcore.routes import Route
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Splicer:
 
         The pieces of all rows are laid out in one list and joined once: formatting row by row takes twice as long.
         """
+        columns = columns_of(events)
         cut = list(map(bytes.rstrip, [value[:-1] for value in map(bytes.strip, values)]))
         beginnings = {
             partition: b'%b,"partition":%d,"offset":' % (self._topic, partition) for partition in set(partitions)
@@ -51,9 +52,9 @@ class Splicer:
         pieces[0::_PIECES] = cut
         pieces[1::_PIECES] = map(beginnings.__getitem__, partitions)
         pieces[2::_PIECES] = _each_to_json(offsets)
-        pieces[4::_PIECES] = _each_to_json(_times([event.timestamp for event in events]))
-        pieces[6::_PIECES] = _each_to_json(self._keys([event.key for event in events]))
-        headers = [event.headers for event in events]
+        pieces[4::_PIECES] = _each_to_json(_times(list(map(columns.timestamp, events))))
+        pieces[6::_PIECES] = _each_to_json(self._keys(list(map(columns.key, events))))
+        headers = list(map(columns.headers, events))
         if any(headers):
             pieces[7::_PIECES] = [b',"headers":%b}}\n' % _headers_to_json(of_row or ()) for of_row in headers]
         if b"{" in cut:  # an object without members: nothing to put a comma after

@@ -24,8 +24,9 @@ from sinkcore.clients import App, build_app
 from sinkcore.ledger import Ledger
 from sinkcore.segment import Segment
 from sinkcore.table import AzureTable
-from tests.support.app import settings_of
+from tests.support.app import PARTITIONS, settings_of
 from tests.support.events import Sent, events_of
+from tests.support.kafka import MemoryKafka
 from tests.support.proxy import FaultProxy
 
 DB = "db"
@@ -47,6 +48,11 @@ class Place:
     route: dict[str, Any] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:12]}")
+    kafka: MemoryKafka = field(default_factory=MemoryKafka)
+
+    def __post_init__(self) -> None:
+        if self.topic not in self.kafka.topics:
+            self.kafka.create(self.topic, PARTITIONS)
 
     @property
     def topic(self) -> str:
@@ -62,8 +68,8 @@ class Place:
         self.command(f".alter table {self.table} policy ingestionbatching @'{BATCHING}'")
 
     def app(self, **values: str) -> App:
-        """A new worker's app, by the way that a host builds it."""
-        return build_app(
+        """A new worker's app, by the way that a host builds it, but for Kafka, which is in memory here."""
+        app = build_app(
             settings_of(
                 {"topic": self.topic, "table": self.table} | self.route,
                 **{
@@ -80,10 +86,14 @@ class Place:
                 },
             )
         )
+        app.sink.kafka = app.sweeper.sink.kafka = self.kafka
+        return app
 
     def deliver(self, app: App, records: Iterable[Sent]) -> None:
         """The host hands a batch to the app."""
-        app.sink.deliver(self.topic, events_of(records, self.topic))
+        sent = list(records)
+        self.kafka.hold(self.topic, sent)
+        app.sink.deliver(self.topic, events_of(sent, self.topic))
 
     def settle(self, ahead: FaultProxy, **values: str) -> None:
         """Sweepers, an hour apart by the service's clock, have finished whatever was left behind.
@@ -104,7 +114,7 @@ class Place:
         for service, proxy in (("Blob", blob), ("Table", table)):
             if proxy is not None:
                 storage = re.sub(f"{service}Endpoint=http://[^/]+", f"{service}Endpoint={proxy.url}", storage)
-        return Place(storage, self.dm, self.engine, self.route, self.values, self.name)
+        return Place(storage, self.dm, self.engine, self.route, self.values, self.name, self.kafka)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -63,8 +63,13 @@ MANAGEMENT: dict[str, Callable[[], Fault]] = {
 QUEUE: dict[str, Callable[[], Fault]] = {
     "403": partial(blob_error, 403, "AuthenticationFailed", request=SEND),
     "404": partial(blob_error, 404, "QueueNotFound", request=SEND),
+    "a dropped connection": partial(Fault, SEND),
     "a hanging socket": partial(Fault, SEND, hang=True),
-    "a message whose reply is lost": partial(Fault, SEND, when="after", hang=True),
+    "a message whose reply hangs": partial(Fault, SEND, when="after", hang=True),
+    "a message whose reply is lost": partial(Fault, SEND, when="after"),
+    "a message that was taken and answered with 503": partial(
+        blob_error, 503, "ServerBusy", request=SEND, when="after"
+    ),
 }
 
 
@@ -78,8 +83,8 @@ def nothing_is_told(caplog: pytest.LogCaptureFixture, *errors: BaseException) ->
         assert not [text for text in texts if secret in text or coded in text], secret
 
 
-def deliver_and_settle(place: Place, fails: FaultProxy, ahead: FaultProxy, fault: Fault) -> None:
-    """A batch while ADX fails, then sweepers while it still does, then sweepers when it is well again."""
+def deliver_and_settle(place: Place, fails: FaultProxy, ahead: FaultProxy, fault: Fault) -> int:
+    """A batch while ADX fails, then sweepers when it is well again; how many requests had failed."""
     app = place.through(table=ahead).app(SINK_INVOCATION_MAX_S=str(INVOCATION_MAX_S))
     fails.faults = [fault]
     began = time.monotonic()
@@ -89,12 +94,13 @@ def deliver_and_settle(place: Place, fails: FaultProxy, ahead: FaultProxy, fault
     assert place.ledger_offsets() == once(0, 1, 2)
     assert place.states == ["staged"]
 
-    fault.times = 0
+    failed, fault.times = fault.met, 0
     wait_until("ADX has taken every message", place.nothing_is_queued, LANDS_WITHIN_S)
     place.settle(ahead)
     assert place.landed_offsets(2) == once(0, 1)
     assert len(place.dead_letters()) == 1
     assert place.states == ["queued"]
+    return failed
 
 
 def calls_left(app: App) -> int:
@@ -125,13 +131,13 @@ def test_while_the_queue_refuses_a_batch_is_committed_and_it_is_queued_later(
     table_proxy: FaultProxy,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The client tells neither which queue failed nor how, so that the table has to be asked."""
+    """Where the reply was lost the table has to be asked; the client by itself would send the message again."""
     caplog.set_level(logging.DEBUG, "sinkcore")
     dm_proxy.faults = [Fault(MGMT, edit=lambda reply: reply.replace(queue_proxy.upstream.encode(), own))]
     own = queue_proxy.url.removeprefix("http://").encode()
     place.dm = dm_proxy.url
 
-    deliver_and_settle(place, queue_proxy, table_proxy, QUEUE[what]())
+    assert deliver_and_settle(place, queue_proxy, table_proxy, QUEUE[what]()) == 1, "a message is sent once"
 
     nothing_is_told(caplog)
 

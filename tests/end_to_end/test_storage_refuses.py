@@ -84,6 +84,8 @@ BLIPS: dict[str, tuple[str, Callable[[], Fault]]] = {
     "the mark's reply is lost": ("table", partial(Fault, request=BATCH, body=MARK, when="after")),
 }
 
+LEFT_TO_THE_SWEEPER = {"putting the dead letters is forbidden"}
+
 
 def proxied_app(place: Place, blob: FaultProxy, table: FaultProxy) -> App:
     return place.through(blob=blob, table=table).app(SINK_INVOCATION_MAX_S=str(INVOCATION_MAX_S))
@@ -137,4 +139,5 @@ def test_storage_that_fails_once_is_asked_again_and_nothing_is_repeated(
 
     assert fault.met > 0
     assert place.ledger_offsets() == OFFSETS
+    assert place.states == (["staged"] if what in LEFT_TO_THE_SWEEPER else ["queued"])
     taken_once(place, table_proxy)

@@ -64,6 +64,14 @@ def eventually(what: str, look: Callable[[], T | None], timeout_s: float = WAIT_
     raise AssertionError(f"{what}: not within {timeout_s:g} s")
 
 
+def never(what: str, look: Callable[[], object], for_s: float = 0.5) -> None:
+    """`look` found nothing all the time: what must not happen would have happened at once."""
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        assert not look(), what
+        time.sleep(POLL_S)
+
+
 @dataclass
 class Broker:
     """The tests' Kafka, with clients that are made once."""

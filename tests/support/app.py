@@ -129,12 +129,7 @@ class World:
     def batch(self, records: Iterable[Sent], topic: str = TOPIC) -> list[func.KafkaEvent]:
         """The records as the trigger delivers them; Kafka has them too."""
         sent = list(records)
-        for record in sent:
-            log = self.kafka.topics[topic][record.partition]
-            if not log.records and log.end == 0:
-                log.low = record.offset
-            log.records.setdefault(record.offset, record)
-            log.end = max(log.end, record.offset + 1)
+        self.kafka.hold(topic, sent)
         return events_of(sent, topic)
 
     @property

@@ -61,6 +61,15 @@ class MemoryKafka:
         self.ids[topic] = f"id-{self._made}"
         self.commits = {group: {} for group in self.commits}
 
+    def hold(self, topic: str, records: Iterable[Sent]) -> None:
+        """The records are in the topic's logs, at their own offsets; a log begins with its first record."""
+        for record in records:
+            log = self.topics[topic][record.partition]
+            if log.end == 0:
+                log.low = record.offset
+            log.records.setdefault(record.offset, record)
+            log.end = max(log.end, record.offset + 1)
+
     def topic(self, topic: str) -> TopicState | None:
         self._answer("topic")
         found = self.topics.get(topic)

@@ -10,6 +10,7 @@ import pytest
 from sinkcore.errors import TransientError
 from sinkcore.landed import ASKED_MAX, NotAllowedError
 from sinkcore.ledger import NEIGHBOURS_READ_SINGLY
+from sinkcore.segment import Blob
 from sinkcore.sweep import Sweeper
 from sinkcore.unfinished import CONFIRM_MAX_S, LATE_S
 from tests.support.app import TOPIC, World, settings_of
@@ -37,6 +38,10 @@ def states(world: World) -> set[str]:
 
 def still_open(world: World) -> int:
     return len(list(world.ledger.open_segments()))
+
+
+def batching_s(blob: Blob) -> float:
+    return 300.0
 
 
 def said(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
@@ -92,7 +97,7 @@ def test_rows_that_do_not_show_are_waited_for_said_and_never_sent_again(caplog: 
     """ADX may be slow, or the rows deleted: only a message or a person says that they were refused."""
     world = a_world(2)
     world.landed.batching = 1e9
-    world.landed.batching_s = lambda _: 300.0  # type: ignore[method-assign]
+    world.landed.batching_s = batching_s  # type: ignore[method-assign]
     world.clock.advance(LATE_S)
     world.sweep()
     assert said(caplog, "segments_late") == []
@@ -114,7 +119,7 @@ def test_rows_that_do_not_show_are_waited_for_said_and_never_sent_again(caplog: 
 def test_rows_that_show_late_confirm_their_segment_all_the_same() -> None:
     world = a_world(1)
     world.landed.batching = 2 * LATE_S
-    world.landed.batching_s = lambda _: 300.0  # type: ignore[method-assign]
+    world.landed.batching_s = batching_s  # type: ignore[method-assign]
     for _ in range(3):
         world.clock.advance(LATE_S)
         world.sweep()
@@ -208,5 +213,6 @@ def test_an_old_straggler_does_not_make_the_history_be_read() -> None:
     steps = Steps()
     ledger = type(world.ledger)(SteppedTable(world.table, steps), "adx-sink-flights")
 
-    assert [each.segment.id for each in ledger.open_segments()][0] == straggler.id
+    first, *_ = ledger.open_segments()
+    assert first.segment.id == straggler.id
     assert [step.partition("-")[0] for step in steps.taken] == ["rows o", "get s", "rows s"]

@@ -108,8 +108,8 @@ REFUSALS: dict[str, tuple[list[tuple[str, bool]], set[tuple[int, int]]]] = {
 SWEEPS = 6
 
 
-def refused_world(what: str, **values: str) -> World:
-    world = World(settings_of(**values))
+def refused_world(what: str, confirm: str) -> World:
+    world = World(settings_of(SINK_CONFIRM=confirm))
     world.sink().deliver(TOPIC, world.batch(RECORDS))
     answers = iter(REFUSALS[what][0])
 
@@ -122,9 +122,9 @@ def refused_world(what: str, **values: str) -> World:
     return world
 
 
-def steps_of_sweeps(what: str, **values: str) -> list[int]:
+def steps_of_sweeps(what: str, confirm: str) -> list[int]:
     """How many steps each of the sweeps takes that follow a refusal."""
-    world = refused_world(what, **values)
+    world = refused_world(what, confirm)
     counts = []
     for _ in range(SWEEPS):
         world.clock.advance(REST_MAX_S + 1)
@@ -143,12 +143,12 @@ def test_a_sweeper_that_dies_at_any_step_forgets_no_refusal_and_repeats_nothing(
     _, refused = REFUSALS[what]
     points = [
         (n, step)
-        for n, count in enumerate(steps_of_sweeps(what, SINK_CONFIRM=confirm))
+        for n, count in enumerate(steps_of_sweeps(what, confirm))
         for step in range(1, count + 1)
     ]
     assert len(points) > 40
     for n, step in points:
-        world = refused_world(what, SINK_CONFIRM=confirm)
+        world = refused_world(what, confirm)
         for number in range(SWEEPS + 2):
             world.clock.advance(REST_MAX_S + 1)
             with suppress(Stopped):

@@ -143,6 +143,21 @@ def test_finishing_a_segment_removes_its_open_row() -> None:
     assert [segment.state for segment in ledger.segments()] == ["queued"]
 
 
+def test_a_segment_that_is_finished_while_open_ones_are_read_is_none_of_them() -> None:
+    """A sweeper would claim it, and say of a healthy segment that it was left behind."""
+    memory = MemoryTable()
+    ledger = Ledger(memory, "g")
+    opened, _ = ledger.commit(a_segment(), [Position(0, 44, 40)], ())
+
+    class FinishesMeanwhile(FailingTable):
+        def rows(self, partition, prefix):  # type: ignore[no-untyped-def]
+            found = list(self.inner.rows(partition, prefix))
+            assert ledger.finish(opened, opened.segment, "landed")
+            return iter(found)
+
+    assert list(Ledger(FinishesMeanwhile(memory), "g").open_segments()) == []
+
+
 @pytest.mark.parametrize("fault", ["lost", OutcomeUnknownError("503"), TransientError("not sent")])
 def test_a_mark_whose_reply_was_lost_is_made_or_made_again(fault: str | Exception) -> None:
     """A queued segment without its mark would be doubted, and perhaps queued twice."""

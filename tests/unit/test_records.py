@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import time
 from itertools import pairwise
+from typing import Any
 
+import azure.functions as func
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinkcore.records import OffsetRange, record_of, slices_of, timestamp_ms_of
+from sinkcore.records import OffsetRange, columns_of, record_of, slices_of, timestamp_ms_of
 from tests.support.events import Sent, events_of
 from tests.unit.test_encode_json import any_pace
 
@@ -42,6 +44,35 @@ def test_offsets_of_runs_that_go_backwards_are_put_in_order() -> None:
     assert part.offsets == [3, 4, 5, 6, 7, 8]
     assert part.values == [b"v3", b"v4", b"v5", b"v6", b"v7", b"v8"]
     assert part.range == OffsetRange(0, 3, 9)
+
+
+class OtherEvent:
+    """What another version of azure-functions might deliver: the same properties over other fields."""
+
+    def __init__(self, event: func.KafkaEvent) -> None:
+        self.event = event
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.event, name)
+
+
+def test_private_fields_are_a_short_cut_and_no_condition() -> None:
+    """Azure can bring its own azure-functions; with the pinned one the short cut must be in use."""
+    events = events_of(
+        Sent(b"v%d" % offset, offset, offset % 3, b"k", headers=(("h", b"1"),)) for offset in range(9)
+    )
+    others: list[Any] = [OtherEvent(event) for event in events]
+
+    quick, plain = columns_of(events), columns_of(others)
+
+    assert quick != plain
+    for name in ("partition", "offset", "value", "timestamp", "key", "headers"):
+        assert [getattr(quick, name)(e) for e in events] == [getattr(plain, name)(o) for o in others]
+    assert [(s.partition, s.offsets, s.values) for s in slices_of(others)] == [
+        (s.partition, s.offsets, s.values) for s in slices_of(events)
+    ]
 
 
 def test_an_empty_batch_has_no_slices() -> None:

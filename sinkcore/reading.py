@@ -1,0 +1,321 @@
+"""Reading ranges of offsets with a warm consumer, which is assigned partitions and never joins a group."""
+
+from __future__ import annotations
+
+import logging
+from binascii import b2a_base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from sinkcore.clock import Clock, Deadline
+from sinkcore.errors import TransientError
+from sinkcore.gaps import Answer
+from sinkcore.kafka import Connection
+from sinkcore.telemetry import event
+
+if TYPE_CHECKING:
+    from sinkcore.kafkalog import ConfluentLog
+
+# A range is proven empty by a record or an end of the log behind it. Without `fetch.queue.backoff.ms` a small
+# queue stalls for a second at a time.
+_CONFIG: dict[str, Any] = {
+    "group.id": "adx-sink-gaps",  # never joined, never committed to
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "fetch.wait.max.ms": 10,
+    "fetch.queue.backoff.ms": 0,
+    "queued.min.messages": 1,
+}
+# For questions: one fetch of 64 KiB, or one producer's batch, which brokers never cut.
+NARROW: dict[str, Any] = _CONFIG | {"max.partition.fetch.bytes": 65_536, "queued.max.messages.kbytes": 64}
+# For draining: fewer round trips, at the price of fetching up to a megabyte that nobody asked for.
+WIDE: dict[str, Any] = _CONFIG | {
+    "max.partition.fetch.bytes": 1_048_576,
+    "queued.max.messages.kbytes": 1_024,
+    "fetch.max.bytes": 8_388_608,
+}
+CHUNK_RECORDS = 500
+# After so much silence its reason is looked for; after twice as much once more, and so on.
+SILENCE_S = 0.1
+# How often an offset that librdkafka calls out of range, and the broker does not, is asked for again.
+RESETS_MAX = 3
+
+_ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class _Question:
+    """What is not settled yet of one partition's range, and what was found before."""
+
+    next_offset: int
+    end: int
+    events: list[func.KafkaEvent] = field(default_factory=list)
+    lost: int = 0
+    resets: int = 0
+
+
+class _Reading:
+    """One read: the questions that are open, the answers, and what is left of the budgets."""
+
+    def __init__(self, topic: str, asked: Mapping[int, tuple[int, int]], max_records: int, max_bytes: int) -> None:
+        self.topic = topic
+        self.open = {p: _Question(first, end) for p, (first, end) in asked.items()}
+        self.answers: dict[int, Answer] = {}
+        self.out_of_range: list[int] = []
+        self.fault: TransientError | None = None
+        self._records_left, self._bytes_left = max_records, max_bytes
+        self.settle(*[p for p, (first, end) in asked.items() if first >= end], why="settled")
+
+    def settle(self, *partitions: int, why: str) -> None:
+        """The questions about these partitions are answered with what was found so far."""
+        for p in partitions:
+            question = self.open.pop(p)
+            self.answers[p] = Answer(question.events, question.next_offset, question.lost, why)
+
+    def settle_all(self, why: str) -> None:
+        """Every open question is answered with what was found so far."""
+        self.settle(*list(self.open), why=why)
+
+    def skip_to(self, partition: int, offset: int, *, lost: bool = False) -> None:
+        """Nothing that is still asked of the partition lies below `offset`."""
+        question = self.open[partition]
+        reached = max(question.next_offset, min(offset, question.end))
+        question.lost += reached - question.next_offset if lost else 0
+        question.next_offset = reached
+        if reached == question.end:
+            self.settle(partition, why="settled")
+
+    def take(self, message: Message) -> None:
+        """What the consumer handed out is noted; what belongs to no open question is left over from another."""
+        partition: Any = message.partition()
+        offset: Any = message.offset()
+        question = self.open.get(partition) if message.topic() == self.topic else None
+        if question is None:
+            return
+        error = message.error()
+        if error is None:
+            if question.next_offset <= offset < question.end:
+                self._record(question, message, offset)
+            self.skip_to(partition, question.end if offset >= question.end - 1 else question.next_offset)
+            if self._records_left <= 0 or self._bytes_left <= 0:
+                self.settle_all("budget")
+        elif error.code() == KafkaError._PARTITION_EOF:
+            self.skip_to(partition, offset)
+            if partition in self.open:
+                self.settle(partition, why="not_readable_yet")
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self.out_of_range.append(partition)
+        else:
+            self.fault = TransientError(
+                f"kafka: partition {partition} of {self.topic}: {error.str()}; it is asked again"
+            )
+            self.settle(partition, why="unanswered")
+
+    def _record(self, question: _Question, message: Message, offset: int) -> None:
+        found = event_of(message)
+        question.events.append(found)
+        question.next_offset = offset + 1
+        self._records_left -= 1
+        self._bytes_left -= (
+            len(message)
+            + len(found.key or "")
+            + sum(len(header["Key"]) + len(header["Value"] or "") for header in found.headers or ())
+        )
+
+    def raise_if_silent(self) -> None:
+        """Kafka said something, or nobody knows why it did not."""
+        if self.fault and all(a.why == "unanswered" and not a.events for a in self.answers.values()):
+            raise self.fault
+
+
+class Reader:
+    """One consumer, opened when it is first needed and again after an error; one read at a time."""
+
+    def __init__(self, connection: Connection, config: dict[str, Any], log: ConfluentLog, clock: Clock) -> None:
+        self._connection, self._config, self._log, self._clock = connection, config, log, clock
+        self._lock = Lock()
+        self._consumer: Consumer | None = None
+        self._known: dict[str, set[int]] = {}
+
+    def read(
+        self,
+        topic: str,
+        asked: Mapping[int, tuple[int, int]],
+        budget_s: float,
+        max_records: int,
+        max_bytes: int,
+    ) -> dict[int, Answer]:
+        """See KafkaLog."""
+        deadline = Deadline.after(self._clock, budget_s)
+        reading = _Reading(topic, asked, max_records, max_bytes)
+        if reading.open and self._lock.acquire(timeout=budget_s):
+            try:
+                self._read(reading, deadline)
+            except KafkaException as fault:
+                raise self._given_up(topic, fault) from fault
+            finally:
+                self._lock.release()
+        reading.settle_all("unanswered")
+        reading.raise_if_silent()
+        return reading.answers
+
+    def close(self) -> None:
+        """The consumer is closed; another read opens one."""
+        with self._lock:
+            self._known.clear()
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                consumer.close()
+
+    def _given_up(self, topic: str, fault: KafkaException) -> TransientError:
+        error = self._connection.unanswered(f"records of {topic}", fault, self._consumer)
+        consumer, self._consumer = self._consumer, None
+        self._known.clear()
+        if consumer is not None:
+            consumer.close()
+        return error
+
+    def _read(self, reading: _Reading, deadline: Deadline) -> None:
+        """The questions are answered, or the time is over."""
+        if self._consumer is None:
+            self._consumer = self._connection.consumer(self._config)
+        consumer = self._consumer
+        if not reading.open.keys() <= self._known.get(reading.topic, set()):
+            # Source: the first question about a topic that a warm consumer does not know takes a second without.
+            self._look_up(consumer, reading, deadline)
+        wait_s = SILENCE_S
+        try:
+            consumer.assign(_places(reading, reading.open))
+            while reading.open and not deadline.is_past():
+                message = consumer.poll(min(wait_s, deadline.left_s()))
+                if message is None:
+                    if not deadline.is_past():
+                        self._explain_silence(consumer, reading, deadline)
+                    wait_s *= 2
+                    continue
+                wait_s = SILENCE_S
+                # Source: `consume` with a time-out waits until it has all it was asked for.
+                self._take(consumer, reading, [message, *consumer.consume(CHUNK_RECORDS, 0)], deadline)
+        finally:
+            consumer.unassign()
+
+    def _take(self, consumer: Consumer, reading: _Reading, messages: list[Message], deadline: Deadline) -> None:
+        """What was handed out is noted, and the consumer is assigned what is still open, no more."""
+        before = list(reading.open)
+        for message in messages:
+            reading.take(message)
+        again, reading.out_of_range = set(reading.out_of_range), []
+        for partition in again & reading.open.keys():
+            self._find_range(reading, partition, deadline)
+        done = again.union(before).difference(reading.open.keys() - again)
+        if done and reading.open:
+            consumer.incremental_unassign([TopicPartition(reading.topic, p) for p in done])
+            consumer.incremental_assign(_places(reading, again & reading.open.keys()))
+
+    def _look_up(self, consumer: Consumer, reading: _Reading, deadline: Deadline) -> None:
+        """Questions about what does not exist are answered."""
+        found = consumer.list_topics(reading.topic, timeout=deadline.left_s()).topics[reading.topic]
+        if found.error is not None and found.error.code() not in _ABSENT:
+            raise KafkaException(found.error)
+        known = set() if found.error is not None else set(found.partitions)
+        self._known[reading.topic] = known
+        absent = [p for p in reading.open if p not in known]
+        reading.settle(*absent, why="no_partition" if known else "no_topic")
+
+    def _explain_silence(self, consumer: Consumer, reading: _Reading, deadline: Deadline) -> None:
+        """Questions to which there will be no answer have one; the others may just take their time.
+
+        Source: librdkafka says nothing of topics and partitions that are gone, nor between the last stable offset
+        and the high watermark.
+        """
+        left_s = max(deadline.left_s(), SILENCE_S)
+        try:
+            self._look_up(consumer, reading, deadline)
+            ends = self._log.end_offsets(reading.topic, reading.open, committed_only=True, timeout_s=left_s)
+            behind = [p for p, question in reading.open.items() if p in ends and question.next_offset >= ends[p]]
+            if behind:
+                ends = self._log.end_offsets(reading.topic, behind, committed_only=False, timeout_s=left_s)
+        except KafkaException as fault:
+            reading.fault = self._connection.unanswered(f"topic {reading.topic}", fault)
+        except TransientError as fault:
+            reading.fault = fault
+        else:
+            past = [p for p in behind if p in ends and reading.open[p].next_offset > ends[p]]
+            reading.settle(*past, why="past_end")
+            reading.settle(*[p for p in behind if p not in past], why="not_readable_yet")
+
+    def _find_range(self, reading: _Reading, partition: int, deadline: Deadline) -> None:
+        """What retention took of the question is counted, or the log ends below it; else it is asked again."""
+        question, topic = reading.open[partition], reading.topic
+        left_s = max(deadline.left_s(), SILENCE_S)
+        low = self._log.first_offsets(topic, [partition], timeout_s=left_s).get(partition)
+        high = self._log.end_offsets(topic, [partition], committed_only=False, timeout_s=left_s).get(partition)
+        question.resets += 1
+        if low is None or high is None or question.resets > RESETS_MAX:
+            reading.settle(partition, why="unanswered")
+        elif question.next_offset > high:
+            reading.settle(partition, why="past_end")
+        else:
+            reading.skip_to(partition, low, lost=True)
+
+
+def _places(reading: _Reading, partitions: Iterable[int]) -> list[TopicPartition]:
+    return [TopicPartition(reading.topic, p, reading.open[p].next_offset) for p in partitions]
+
+
+def event_of(message: Message) -> func.KafkaEvent:
+    """The record as the trigger would deliver it, so that what follows cannot tell the difference.
+
+    Source: docs/functions-host.md has the payload's fields; a null value arrives as an empty one, keys and header
+    values as base64. Header names that are not UTF-8, which Kafka does not allow and brokers do not check, cannot
+    be had from confluent-kafka: such a record comes without its headers.
+    """
+    value, key = message.value(), message.key()
+    try:
+        headers: Any = message.headers() or ()
+    except SystemError:
+        headers = ()
+        event(
+            "headers_unreadable",
+            logging.WARNING,
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+        )
+    return func.KafkaEvent(
+        body=value or b"",
+        key=None if key is None else _base64(key),
+        offset=message.offset(),
+        partition=message.partition(),
+        topic=message.topic(),
+        timestamp=_timestamp(*message.timestamp()),
+        headers=[{"Key": name, "Value": None if part is None else _base64(part)} for name, part in headers],
+    )
+
+
+def _base64(data: Any) -> str:
+    return b2a_base64(data, newline=False).decode()
+
+
+@lru_cache(maxsize=1_024)
+def _timestamp(kind: int, timestamp_ms: int) -> str | None:
+    """ISO text in UTC, without zeros at the fraction's end; None for a time that no calendar has.
+
+    Source: the extension prints Kafka's "none", -1, as the last millisecond of 1969.
+    """
+    try:
+        moment = _EPOCH + timedelta(milliseconds=-1 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms)
+    except OverflowError:
+        return None
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds").rstrip("0").rstrip(".") + "Z"
