@@ -63,13 +63,13 @@ class AdxFailures:
         found: list[FailedIngestion] = []
         try:
             for queue in self._queues():
-                if len(found) < most:
-                    pages = queue.receive_messages(
-                        messages_per_page=PAGE_MESSAGES,
-                        max_messages=most - len(found),
+                if (left := most - len(found)) > 0:
+                    messages = queue.receive_messages(
+                        messages_per_page=min(PAGE_MESSAGES, left),
+                        max_messages=left,
                         visibility_timeout=HIDDEN_S,
                     )
-                    found += [read_message(message.content, (queue, message)) for message in pages]
+                    found += [read_message(message.content, (queue, message)) for message in messages]
         except (AzureError, KustoError, LookupError, TypeError, ValueError, AttributeError) as error:
             # The client takes the shape of an answer for granted.
             raise TransientError(

@@ -21,6 +21,8 @@ from sinkcore.telemetry import event
 from sinkcore.unfinished import Tally, Unfinished
 
 REMOVE_EVERY_S = 3600.0
+# Messages of the failures queue are noted for so long at most; what is left comes again.
+NOTE_MAX_S = 20.0
 
 
 @dataclass(slots=True)
@@ -39,12 +41,13 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Every topic that was ever started is swept, as far as time allows; how many segments were finished."""
-        deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
         finished = 0
         try:
-            Refusals(self.sink.table, self.sink.blobs, self.failures).note(deadline)
+            note_until = Deadline.after(self.sink.clock, NOTE_MAX_S)
+            Refusals(self.sink.table, self.sink.blobs, self.failures).note(note_until)
         except TransientError as error:
             event("failures_not_read", logging.WARNING, error=str(error))
+        deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
         for name, group in topics(self.sink.table):
             if deadline.is_past():
                 break

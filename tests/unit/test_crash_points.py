@@ -141,11 +141,7 @@ def test_a_sweeper_that_dies_at_any_step_forgets_no_refusal_and_repeats_nothing(
 ) -> None:
     """The message goes last; until then the next sweeper meets it again, and finds in the ledger what was done."""
     _, refused = REFUSALS[what]
-    points = [
-        (n, step)
-        for n, count in enumerate(steps_of_sweeps(what, confirm))
-        for step in range(1, count + 1)
-    ]
+    points = [(n, step) for n, count in enumerate(steps_of_sweeps(what, confirm)) for step in range(1, count + 1)]
     assert len(points) > 40
     for n, step in points:
         world = refused_world(what, confirm)
