@@ -34,14 +34,16 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline) -> None:
         drain(sink, topic, gap, gap.end_offset, deadline)
 
 
-def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline) -> None:
+def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline) -> int:
     """`cursor` is moved towards `end`, a step a commit, until something stops it: time, ADX, Kafka, or another.
+
+    Returns how many records were found.
 
     Raises:
         TransientError: Kafka or storage did not answer.
     """
     step = STEP_RECORDS
-    first = cursor.next_offset
+    first, reached, records = cursor.next_offset, cursor.next_offset, 0
     while cursor.next_offset < end and not deadline.is_past() and not is_held_back(sink, topic):
         answer = sink.kafka.read(
             topic.name,
@@ -57,16 +59,11 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
         if settled <= cursor.next_offset:
             if isinstance(cursor, Gap):
                 topic.ledger.move([replace(cursor, tries=cursor.tries + 1)])
-            return
+            break
         slices = slices_of(answer.events)
         found = slices[0] if slices else Slice(cursor.partition, [], [], [])
-        taken = sink.take(topic, drained(cursor, found, settled, answer.lost), deadline)
-        if taken is None:
-            step = max(1, step // 2)
-            continue
-        if not taken:
-            return
         if answer.lost:
+            # Before the commit: who dies behind it could not say it. Who does not get through says it again.
             event(
                 "records_lost_to_retention",
                 logging.ERROR,
@@ -75,14 +72,22 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
                 first_offset=cursor.next_offset,
                 records=answer.lost,
             )
-        elif not found.offsets and answer.why == "settled":
+        taken = sink.take(topic, drained(cursor, found, settled, answer.lost), deadline)
+        if taken is None:
+            step = max(1, step // 2)
+            continue
+        if not taken:
+            break
+        reached, records = settled, records + len(found.offsets)
+        if not answer.lost and not found.offsets and answer.why == "settled":
             sink.mark_sparse(topic)
         moved = _again(topic, cursor)
         if moved is None:
             break
         cursor = moved
-    if isinstance(cursor, Gap) and cursor.next_offset > first:
-        event("gap_repaired", topic=topic.name, partition=cursor.partition, next_offset=first, end_offset=end)
+    if isinstance(cursor, Gap) and reached > first:
+        event("gap_repaired", topic=topic.name, partition=cursor.partition, next_offset=first, end_offset=reached)
+    return records
 
 
 def is_held_back(sink: Sink, topic: Topic) -> bool:

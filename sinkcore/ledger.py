@@ -95,10 +95,14 @@ class Ledger:
         """Every segment of the topic, oldest first. It grows with history: for audits and tests."""
         return [segment_of(row) for row in self._table.rows(self._key, "s-")]
 
-    def old_segments(self, before_ms: int) -> Iterator[tuple[Segment, str]]:
-        """The segments that were made before that time, oldest first, with the ETags of their rows."""
+    def old_segments(self, before_ms: int, untouched_s: float) -> Iterator[tuple[Segment, str]]:
+        """The segments that were made before that time and not touched for so long, with their rows' ETags.
+
+        Both, since a segment may have waited for ADX for longer than it is kept.
+        """
         for row in self._table.rows(self._key, "s-", f"s-{before_ms:012x}"):
-            yield segment_of(row), row.etag
+            if row.age_s >= untouched_s:
+                yield segment_of(row), row.etag
 
     def is_open(self, segment_id: str) -> bool:
         """Whether the segment waits for somebody to finish it."""

@@ -104,7 +104,9 @@ def topic_values(topic: TopicRow) -> dict[str, Any]:
 
 def topic_of(row: Row) -> TopicRow:
     """The topic's row, read."""
-    return TopicRow(**{name: row.values[name] for name in topic_values(TopicRow("", "", 0, ""))}, etag=row.etag)
+    # A property that a later version brought is missing in what an earlier one wrote.
+    names = topic_values(TopicRow("", "", 0, "")).keys() & row.values.keys()
+    return TopicRow(**{name: row.values[name] for name in names}, etag=row.etag)
 
 
 def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
@@ -126,7 +128,9 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
 def position_of(row: Row) -> Position:
     """A position's row, read."""
     values = row.values
-    return Position(int(row.key[2:]), values["next_offset"], values["kept_from"], values["topic_id"], row.etag)
+    return Position(
+        int(row.key[2:]), values["next_offset"], values["kept_from"], values.get("topic_id", ""), row.etag
+    )
 
 
 def gap_key(gap: Gap, segment_id: str) -> str:
@@ -153,8 +157,8 @@ def gap_of(row: Row) -> Gap:
         values["next_offset"],
         values["end_offset"],
         values["why"],
-        values["held"],
-        values["tries"],
+        values.get("held", False),
+        values.get("tries", 0),
         row.key,
         row.etag,
     )
@@ -195,7 +199,7 @@ def segment_of(row: Row) -> Segment:
         dead_letters=values["dead_letters"],
         state=values["state"],
         attempts=values["attempts"],
-        waiting=values["waiting"],
-        replay=values["replay"],
+        waiting=values.get("waiting", False),
+        replay=values.get("replay", False),
         topic_id=values.get("topic_id", ""),
     )

@@ -77,7 +77,7 @@ def skip_gap(topic: Topic, key: str) -> Gap:
     return gap
 
 
-def skip_to(topic: Topic, partition: int, offset: int) -> Position:
+def skip_to(sink: Sink, topic: Topic, partition: int, offset: int) -> Position:
     """The partition goes on at `offset`; what lies below it and was not taken is given up."""
     position = topic.ledger.positions().get(partition)
     if position is None:
@@ -86,6 +86,9 @@ def skip_to(topic: Topic, partition: int, offset: int) -> Position:
         raise NotPossibleError(
             f"{topic.name}: partition {partition} is at {position.next_offset} already; replay takes a range again"
         )
+    end = sink.kafka.end_offsets(topic.name, [partition], committed_only=False).get(partition, 0)
+    if offset > end:
+        raise NotPossibleError(f"{topic.name}: partition {partition} ends at {end}, below {offset}")
     _done(topic, topic.ledger.move([replace(position, next_offset=offset)]))
     return position
 

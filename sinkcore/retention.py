@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from sinkcore.clock import Deadline
 from sinkcore.ledger_rows import Position
@@ -14,6 +15,8 @@ from sinkcore.telemetry import event
 
 # So many segments a topic and round: with the positions that they touch they fit a transaction.
 SEGMENTS_MAX = 40
+# A busy topic makes 20,000 segments a day, and this runs every hour.
+ROUNDS_MAX = 50
 # Litter is looked for on as many days past the limit: whoever was off for longer leaves some, which costs little.
 LITTER_DAYS = 3
 DAY_MS = 24 * 3600 * 1000
@@ -24,19 +27,26 @@ def remove_old(sink: Sink, topic: Topic, deadline: Deadline) -> None:
 
     `failed` ones stay, and so do their blobs. `kept_from` moves above what was removed.
     """
-    before_ms = sink.clock.now_ms() - sink.settings.staged_blob_ttl_days * DAY_MS
-    final: list[tuple[Segment, str]] = []
-    for segment, etag in topic.ledger.old_segments(before_ms):
-        if len(final) == SEGMENTS_MAX or deadline.is_past():
+    kept_ms = sink.settings.staged_blob_ttl_days * DAY_MS
+    before_ms = sink.clock.now_ms() - kept_ms
+    for _ in range(ROUNDS_MAX):
+        final = _final(topic, before_ms, kept_ms / 1000)
+        if not final or deadline.is_past() or not _forget(sink, topic, final):
             break
-        if segment.state in ("landed", "queued") and not topic.ledger.is_open(segment.id):
-            final.append((segment, etag))
-    if final:
-        _forget(sink, topic, final)
     _remove_litter(sink, topic, before_ms, deadline)
 
 
-def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> None:
+def _final(topic: Topic, before_ms: int, kept_s: float) -> list[tuple[Segment, str]]:
+    old = topic.ledger.old_segments(before_ms, kept_s)
+    finals = (
+        (segment, etag)
+        for segment, etag in old
+        if segment.state in ("landed", "queued") and not topic.ledger.is_open(segment.id)
+    )
+    return list(islice(finals, SEGMENTS_MAX))
+
+
+def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> bool:
     positions = topic.ledger.positions()
     moved: dict[int, Position] = {}
     rows: list[tuple[str, str]] = []
@@ -50,8 +60,10 @@ def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> None:
         for partition, end in ends.items():
             position = moved.get(partition, positions[partition])
             moved[partition] = replace(position, kept_from=max(position.kept_from, end))
-    if topic.ledger.forget(rows, list(moved.values())):
+    gone = topic.ledger.forget(rows, list(moved.values()))
+    if gone:
         event("segments_removed", topic=topic.name, segments=len(rows))
+    return gone
 
 
 def _remove_litter(sink: Sink, topic: Topic, before_ms: int, deadline: Deadline) -> None:

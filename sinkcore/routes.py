@@ -105,7 +105,7 @@ FIELDS: Mapping[str, RouteField] = {
     "decode": RouteField("none", "How the value is framed", None, ("none",), ("registry",)),
     "validate": RouteField("true", "Check each record before it is staged", None, ("true",)),
     "schema": RouteField("none", "Schema that ships with the app"),
-    "start": RouteField("earliest", "Where a topic begins", None, ("earliest",), ("latest",)),
+    "start": RouteField("earliest", "Where a topic begins, or a time", None, ("earliest", "latest")),
     "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
     "unwrap": RouteField("none", "Envelope to take off"),
     "transform": RouteField("none", "Function of the user's own"),
@@ -264,9 +264,9 @@ def _read_field(name: str, value: object) -> str:
 
 def _read_word(name: str, value: object, field: RouteField) -> str:
     word = str(value).lower() if isinstance(value, str | bool) else ""
-    if word in field.now:
-        return word
-    if word in field.later or (name == "start" and _is_time(str(value))):
+    if word in field.now or (name == "start" and _is_time(str(value))):
+        return word if word in field.now else str(value)
+    if word in field.later:
         raise UnusableError(f"{name} {shown(word)} is not yet supported", f"use {' or '.join(field.now)}")
     if name == "validate" and word == "false":
         raise UnusableError("validate false means nothing: every JSON record is validated", "remove it")

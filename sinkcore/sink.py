@@ -85,7 +85,7 @@ class Sink:
 
         False if the cursor has moved meanwhile; None if its records make too many blobs for one segment.
         """
-        if not move.taken.offsets:
+        if not move.ranges:
             return topic.ledger.move([move.cursor])
         staged = self.stage.stage(topic.name, [move.taken], move.ranges)
         if staged is None:

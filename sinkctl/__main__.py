@@ -52,7 +52,7 @@ def skip(sink: Sink, asked: argparse.Namespace) -> int:
         gap = operate.skip_gap(topic, asked.gap)
         print(f"{asked.topic} {gap.partition}: {gap.next_offset} to {gap.end_offset} are given up")
     else:
-        position = operate.skip_to(topic, asked.partition, asked.to)
+        position = operate.skip_to(sink, topic, asked.partition, asked.to)
         print(f"{asked.topic} {asked.partition}: goes on at {asked.to}, was at {position.next_offset}")
     return 0
 

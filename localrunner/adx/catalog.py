@@ -1,7 +1,8 @@
 """What databases, tables, mappings and policies there are: one snapshot, kept equal to the store.
 
 A table's rows are in a DuckDB table of their own, under a number: Kusto tells `T` from `t`, DuckDB does not.
-Two views stand before it: `v<id>` has the columns that Kusto shows, `i<id>` also the time of ingestion.
+Three views stand before it: `v<id>` has the columns that Kusto shows, `i<id>` also the time of ingestion, `x<id>`
+besides that the extent's id and tags.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from localrunner.adx.store import Store, next_id
 
 INGESTION_TIME = "$IngestionTime"
 EXTENT = "$Extent"
+# The number that streamed rows have in place of an extent's.
+STREAMED = 0
+EXTENT_ID = "$ExtentId"
+EXTENT_TAGS = "$ExtentTags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,11 @@ class Catalog:
         self.databases: dict[str, Database] = {}
         self._changing = threading.Lock()
         self._reload()
+        # A directory of an earlier version lacks the newer views.
+        with store.writing() as cursor:
+            for database in self.databases.values():
+                for table in database.tables.values():
+                    _create_views(cursor, table)
 
     def database(self, name: str) -> Database:
         """The database of that name, in any case.
@@ -290,14 +300,22 @@ def _delete_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 def _create_views(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
     columns = ", ".join(quoted(column.name) for column in table.columns)
-    cursor.execute(f"CREATE VIEW v{table.id} AS SELECT {columns} FROM {table.rows_name}")  # noqa: S608 - quoted names
     with_time = f"{columns}, {quoted(INGESTION_TIME)}"
-    cursor.execute(f"CREATE VIEW i{table.id} AS SELECT {with_time} FROM {table.rows_name}")  # noqa: S608 - quoted names
+    # What was streamed has no extent: an empty id, and no tags. Source: extent-id-function.md, extent-tags.md.
+    with_extent = (
+        f"{with_time}, coalesce(e.id, '{uuid.UUID(int=0)}'::UUID) AS {quoted(EXTENT_ID)},"
+        f" to_json(e.tags) AS {quoted(EXTENT_TAGS)}"
+    )
+    join = f" LEFT JOIN meta.extents e ON {quoted(EXTENT)} = e.number"
+    for name, selected, further in (("v", columns, ""), ("i", with_time, ""), ("x", with_extent, join)):
+        cursor.execute(
+            f"CREATE OR REPLACE VIEW {name}{table.id} AS SELECT {selected} FROM {table.rows_name}{further}"  # noqa: S608 - quoted names
+        )
 
 
 def _drop_views(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-    cursor.execute(f"DROP VIEW v{table.id}")
-    cursor.execute(f"DROP VIEW i{table.id}")
+    for name in "vix":
+        cursor.execute(f"DROP VIEW IF EXISTS {name}{table.id}")
 
 
 def _delete_mapping(cursor: duckdb.DuckDBPyConnection, database: str, table: str, kind: str, name: str) -> None:

@@ -96,6 +96,27 @@ class Reader:
         self.expect(")")
         return names
 
+    def values(self) -> list[str]:
+        """Bare values, such as ids, in parentheses."""
+        self.expect("(")
+        values: list[str] = []
+        while True:
+            found = self._take(_VALUE)
+            if not found:
+                raise self.error("a value is expected")
+            values.append(found.group())
+            if not self.symbol(","):
+                break
+        self.expect(")")
+        return values
+
+    def value(self) -> str:
+        """A bare value, such as an id."""
+        found = self._take(_VALUE)
+        if not found:
+            raise self.error("a value is expected")
+        return found.group()
+
     def string(self) -> str:
         """A string literal in any form; literals that follow one another are one."""
         parts: list[str] = []

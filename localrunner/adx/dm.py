@@ -21,6 +21,7 @@ from localrunner.adx.batching import Batches
 from localrunner.adx.errors import IngestionError, where
 from localrunner.adx.ingest import Ingestor, Outcome, Sealed
 from localrunner.adx.messages import Request, decode
+from localrunner.adx.observer import Observer
 from localrunner.adx.resources import Resources
 
 _LOG = logging.getLogger(__name__)
@@ -41,8 +42,10 @@ _DONE_MAX = 100_000
 class Worker:
     """Two threads: one takes messages and seals, one ingests."""
 
-    def __init__(self, resources: Resources, ingestor: Ingestor, batches: Batches) -> None:
+    def __init__(self, resources: Resources, ingestor: Ingestor, batches: Batches, observer: Observer) -> None:
         self._resources = resources
+        self._faults = observer.faults
+        self._counters = observer.counters
         self._ready = resources.queue(resources.ready_queue)
         self._failed = resources.queue(resources.failed_queue)
         self._succeeded = resources.queue(resources.succeeded_queue)
@@ -123,16 +126,21 @@ class Worker:
         if done:
             self._delete(message.id)
         if known or done:
+            self._counters.add("messages.again")
             return False
+        self._counters.add("messages.taken")
         try:
             request = decode(str(message.content), message.id)
         except IngestionError as error:
             _LOG.warning("message_refused id=%s code=%s", message.id, error.code)
+            self._counters.add("messages.corrupted")
             self._delete(message.id)
             return True
         try:
             if request.fault:
                 raise request.fault
+            if request.status_row is not None and request.status_row.table != self._resources.status_table:
+                raise IngestionError("BadRequest_NotSupported", "The status table is not the one of this double.")
             for sealed in self._batches.add(request, _now()):
                 self._seal(sealed)
         except IngestionError as error:
@@ -142,21 +150,10 @@ class Worker:
     def _refuse(self, request: Request, error: IngestionError) -> None:
         """A blob that comes into no batch: reported, and its message deleted."""
         operation_id = self._ingestor.refuse(request, error)
-        if self._report_failure(request, error, operation_id):
+        if self._report(request, error, operation_id):
             self._delete(request.message_id)
         else:
             self._release(request.message_id)
-
-    def _report_failure(self, request: Request, error: IngestionError, operation_id: uuid.UUID) -> bool:
-        """Whether the client can know: it was told, or wants not to be."""
-        report = reports.failure(request, error, operation_id)
-        try:
-            if report is not None:
-                self._failed.send_message(report)
-        except AzureError as azure_error:
-            _LOG.warning("report_delayed error=%s", type(azure_error).__name__)
-            return False
-        return True
 
     def _seal(self, sealed: Sealed) -> None:
         with self._lock:
@@ -166,6 +163,7 @@ class Worker:
     def _ingest_all(self) -> None:
         while (sealed := self._sealed.get()) is not None and not self._stop.is_set():
             try:
+                self._delay(sealed)
                 outcome = self._ingest(sealed)
                 if outcome is not None:
                     self._finish(sealed, outcome)
@@ -190,27 +188,64 @@ class Worker:
             self._pool.submit(self._refuse, request, fault)
         return None
 
+    def _delay(self, sealed: Sealed) -> None:
+        """Faults on demand have held the batch up."""
+        for request in sealed.requests:
+            fault = self._faults.on_blob("delay_blob", request)
+            if fault is not None:
+                self._stop.wait(fault.delay_s)
+
     def _finish(self, sealed: Sealed, outcome: Outcome) -> None:
         """Reports first, then the messages go: a kill between them repeats a report, and loses none."""
-        told = []
+        told: list[Request] = []
         for index, request in enumerate(sealed.requests):
             error = outcome.failures.get(index)
-            if error is None:
-                self._report_success(request, outcome.operation_id)
-            elif not self._report_failure(request, error, outcome.operation_id):
+            # A failure that nobody heard of is tried again. The rows of a success are there: to keep its message
+            # would repeat them.
+            if not self._report(request, error, outcome.operation_id) and error is not None:
                 self._release(request.message_id)
                 continue
-            told.append(request.message_id)
-        list(self._pool.map(self._delete, told))
+            if self._faults.on_blob("redeliver", request) is not None:
+                self._counters.add("messages.redelivered")
+                self._release(request.message_id)
+                continue
+            told.append(request)
+        self._faults.pass_point("after_reports", sealed.requests[0].table)
+        list(self._pool.map(self._delete_request, told))
+        kept = {request.message_id for index, request in enumerate(sealed.requests) if index in outcome.failures}
+        for request in told:
+            if not request.retain_blob and request.message_id not in kept:
+                self._clean_up(request)
 
-    def _report_success(self, request: Request, operation_id: uuid.UUID) -> None:
-        report = reports.success(request, operation_id)
+    def _delete_request(self, request: Request) -> None:
+        self._faults.pass_point("before_delete", request.table)
+        self._delete(request.message_id)
+        self._faults.pass_point("after_delete", request.table)
+
+    def _report(self, request: Request, error: IngestionError | None, operation_id: uuid.UUID) -> bool:
+        """Whether the client can know: it was told, or wants not to be."""
+        by_queue, by_row = reports.wanted(request, error)
+        kind = "succeeded" if error is None else "failed"
         try:
-            if report is not None:
-                self._succeeded.send_message(report)
+            if by_row and request.status_row and request.status_row.table == self._resources.status_table:
+                self._resources.report(reports.row(request, error, operation_id))
+                self._counters.add("reports.status_table")
+            if by_queue:
+                target = self._succeeded if error is None else self._failed
+                target.send_message(reports.message(request, error, operation_id))
+                self._counters.add(f"reports.{kind}_queue")
         except AzureError as azure_error:
-            # The rows are there; to keep the message would repeat them.
-            _LOG.warning("report_lost error=%s", type(azure_error).__name__)
+            _LOG.warning("report_not_sent kind=%s error=%s", kind, type(azure_error).__name__)
+            return False
+        return True
+
+    def _clean_up(self, request: Request) -> None:
+        """The blob is gone, where the client does not want to keep it; its message was deleted before."""
+        try:
+            if not self._resources.delete_blob(request.path):
+                _LOG.warning("blob_not_deleted id=%s reason=another_account", request.message_id)
+        except AzureError as error:
+            _LOG.warning("blob_not_deleted id=%s error=%s", request.message_id, type(error).__name__)
 
     def _release(self, message_id: str) -> None:
         """The message is not ours any more: it comes again."""

@@ -17,7 +17,9 @@ from urllib.parse import unquote, urlsplit
 from localrunner.adx.errors import IngestionError
 
 _LEVELS = {"failuresonly": 0, "none": 1, "donotreport": 1, "failuresandsuccesses": 2}
-_METHODS = {"queue": 0, "table": 1, "queueandtable": 2}
+_CONSTANT_COLUMNS = 1
+QUEUE, TABLE, QUEUE_AND_TABLE = 0, 1, 2
+_METHODS = {"queue": QUEUE, "table": TABLE, "queueandtable": QUEUE_AND_TABLE}
 _KNOWN_PROPERTIES = frozenset(
     {
         "authorizationcontext",
@@ -30,8 +32,18 @@ _KNOWN_PROPERTIES = frozenset(
         "ingestionmappingreference",
         "ingestionmappingtype",
         "tags",
+        "validationpolicy",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRow:
+    """The row of the status table that the client wrote for its blob and now watches."""
+
+    table: str
+    partition_key: str
+    row_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +63,12 @@ class Request:
     ingest_if_not_exists: tuple[str, ...]
     creation_time: datetime | None
     ignore_first_record: bool
+    even_lines: bool
     flush_immediately: bool
     retain_blob: bool
     report_level: int
     report_method: int
+    status_row: StatusRow | None
     message_id: str
     fault: IngestionError | None
 
@@ -67,8 +81,9 @@ class Request:
     def batch_key(self) -> tuple[object, ...]:
         """What blobs must share to be in one batch: target and every property that shapes rows or extent."""
         shape = (self.format, self.mapping_reference, self.mapping_kind, self.inline_mapping)
-        extent = (self.tags, self.ingest_if_not_exists, self.creation_time, self.ignore_first_record)
-        return (self.database.lower(), self.table, *shape, *extent)
+        text = (self.ignore_first_record, self.even_lines)
+        extent = (self.tags, self.ingest_if_not_exists, self.creation_time)
+        return (self.database.lower(), self.table, *shape, *text, *extent)
 
 
 def without_secrets(url: str) -> str:
@@ -110,10 +125,12 @@ def decode(text: str, message_id: str) -> Request:
         ingest_if_not_exists=reader.strings("ingestifnotexists"),
         creation_time=reader.time("creationtime"),
         ignore_first_record=reader.flag(properties.get("ignorefirstrecord"), "ignoreFirstRecord"),
+        even_lines=reader.validates(),
         flush_immediately=reader.flag(fields.get("flushimmediately"), "FlushImmediately"),
         retain_blob=reader.flag(fields.get("retainblobonsuccess", True), "RetainBlobOnSuccess"),
         report_level=reader.choice("reportlevel", _LEVELS, 0),
         report_method=reader.choice("reportmethod", _METHODS, 0),
+        status_row=reader.status_row(),
         message_id=message_id,
         fault=None,
     )
@@ -124,6 +141,33 @@ def decode(text: str, message_id: str) -> Request:
             f"Ingestion property '{unknown[0]}' is not known to this double.",
         )
     return _checked(request, reader)
+
+
+def streamed(database: str, table: str, data_format: str, mapping_reference: str, blob_url: str) -> Request:
+    """A request to ingest what comes with it, or one blob, at once; nobody reports on it."""
+    return Request(
+        source_id="",
+        blob_url=blob_url,
+        raw_bytes=0,
+        database=database,
+        table=table,
+        format=data_format,
+        mapping_reference=mapping_reference,
+        mapping_kind="",
+        inline_mapping="",
+        tags=(),
+        ingest_if_not_exists=(),
+        creation_time=None,
+        ignore_first_record=False,
+        even_lines=True,
+        flush_immediately=True,
+        retain_blob=True,
+        report_level=1,
+        report_method=QUEUE,
+        status_row=None,
+        message_id="",
+        fault=None,
+    )
 
 
 def _checked(request: Request, reader: _Properties) -> Request:
@@ -139,10 +183,8 @@ def _checked(request: Request, reader: _Properties) -> Request:
         reader.faulty(
             "BadRequest_DuplicateMapping", "Both ingestionMapping and ingestionMappingReference are given."
         )
-    if request.report_method != 0:
-        reader.faulty("BadRequest_NotSupported", "Reporting to a table is not known to this double yet.")
-    if not request.retain_blob:
-        reader.faulty("BadRequest_NotSupported", "RetainBlobOnSuccess=false is not known to this double yet.")
+    if request.report_method != QUEUE and request.status_row is None and request.report_level != 1:
+        reader.malformed("IngestionStatusInTable")
     return replace(request, fault=reader.fault)
 
 
@@ -210,14 +252,53 @@ class _Properties:
             return False
         return value
 
+    def validates(self) -> bool:
+        """Whether lines of different length refuse a text; only a ValidationPolicy can say no.
+
+        Source: kusto/api/netfx/kusto-ingest-client-errors.md, "Fails only when validation policy is set to
+        ValidateCsvInputConstantColumns"; that is the default (kusto/includes/ingestion-properties.md).
+        """
+        value = self._properties.get("validationpolicy")
+        try:
+            policy = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            policy = ()
+        if policy is None:
+            return True
+        given = {str(name).lower(): choice for name, choice in policy.items()} if isinstance(policy, dict) else {}
+        options, implications = given.get("validationoptions", 1), given.get("validationimplications", 1)
+        fits = isinstance(policy, dict) and not set(given) - {"validationoptions", "validationimplications"}
+        if not fits or not _is_one_of(options, (0, 1, 2)) or not _is_one_of(implications, (0, 1)):
+            self.malformed("ValidationPolicy")
+        return bool(options == _CONSTANT_COLUMNS)
+
+    def status_row(self) -> StatusRow | None:
+        """Where the client waits for the outcome; JavaScript's client writes these names in camelCase."""
+        value = self._fields.get("ingestionstatusintable")
+        if value is None:
+            return None
+        given = {str(name).lower(): part for name, part in value.items()} if isinstance(value, dict) else {}
+        parts = [given.get(name) for name in ("tableconnectionstring", "partitionkey", "rowkey")]
+        table, partition_key, row_key = (part if isinstance(part, str) else "" for part in parts)
+        if not (table and partition_key and row_key):
+            self.malformed("IngestionStatusInTable")
+            return None
+        return StatusRow(blob_name(table), partition_key, row_key)
+
     def choice(self, name: str, words: dict[str, int], default: int) -> int:
-        value = self._fields.get(name, default)
+        value = self._fields.get(name)
+        if value is None:
+            return default
         if isinstance(value, str):
             value = words.get(value.lower(), -1)
         if value not in words.values() or isinstance(value, bool):
             self.malformed(name)
             return default
         return int(value)
+
+
+def _is_one_of(value: Any, known: tuple[int, ...]) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in known
 
 
 def blob_name(url: str) -> str:

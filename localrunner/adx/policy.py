@@ -1,6 +1,7 @@
-"""The ingestion batching policy: when the blobs of a table are sealed into a batch.
+"""Policies of tables and databases: when blobs are sealed into a batch, and whether rows may be streamed.
 
-Source: dataexplorer-docs, kusto/management/batching-policy.md (defaults and limits).
+Source: dataexplorer-docs, kusto/management/batching-policy.md (defaults and limits),
+streaming-ingestion-policy.md.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from dataclasses import dataclass
 
 from localrunner.adx.catalog import Database
 
-KIND = "ingestionbatching"
-NAME = "IngestionBatchingPolicy"
+BATCHING = "ingestionbatching"
+STREAMING = "streamingingestion"
+# The word in commands -> the policy's name in their results.
+NAMES = {BATCHING: "IngestionBatchingPolicy", STREAMING: "StreamingIngestionPolicy"}
 
 _SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})(\.\d{1,7})?")
 _TIME_RANGE_S = (10.0, 1800.0)
@@ -71,8 +74,41 @@ def effective(database: Database | None, table: str) -> BatchingPolicy:
     if database is None:
         return BatchingPolicy()
     there = database.tables.get(table)
-    body = (there.policies.get(KIND) if there else None) or database.policies.get(KIND)
+    body = (there.policies.get(BATCHING) if there else None) or database.policies.get(BATCHING)
     return parse(body, None) if body else BatchingPolicy()
+
+
+def normal(kind: str, text: str, before: str | None) -> str:
+    """The policy that `text` sets, as Kusto shows and stores it; what it leaves out is as in `before`.
+
+    Raises:
+        ValueError: the text is not such a policy, or a value is outside its limits.
+    """
+    if kind == BATCHING:
+        return as_json(parse(text, before))
+    if text.lower() in ("enable", "disable"):
+        text = json.dumps({"IsEnabled": text.lower() == "enable"})
+    given = _object(text)
+    unknown = sorted(set(given) - {"IsEnabled", "HintAllocatedRate"})
+    if unknown:
+        raise ValueError(f"'{unknown[0]}' is not a property of it; known are HintAllocatedRate, IsEnabled")
+    values = {**(_object(before) if before else {}), **given}
+    enabled, rate = values.get("IsEnabled"), values.get("HintAllocatedRate")
+    if not isinstance(enabled, bool):
+        raise ValueError("IsEnabled is neither true nor false, and has no default")
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+        raise ValueError("HintAllocatedRate is not a number")
+    return json.dumps({"IsEnabled": enabled, "HintAllocatedRate": rate})
+
+
+def may_stream(database: Database, table: str) -> bool:
+    """Whether rows may be streamed into the table: its own policy says, or else its database's.
+
+    Source: streaming-ingestion-policy.md, "the table level setting takes precedence".
+    """
+    own = database.tables[table].policies.get(STREAMING)
+    body = own or database.policies.get(STREAMING)
+    return bool(body and _object(body)["IsEnabled"])
 
 
 def _object(text: str) -> dict[str, object]:

@@ -1,15 +1,16 @@
 """KQL to rows: the one file that knows duckdb-kql.
 
 duckdb-kql translates KQL's own tree (its `ir`) to SQL and refuses what it cannot. Before that happens here:
-tables become the views of this double, every name is checked with its case, and `ingestion_time()`, which
-duckdb-kql does not know, becomes a hidden column that travels with the rows until its last use.
+tables become the views of this double, every name is checked with its case, and `ingestion_time()`, `extent_id()`
+and `extent_tags()`, which duckdb-kql does not know, become hidden columns that travel with the rows until the last
+use of one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from duckdb_kql.translate import CLOCK_SLOT, clock, to_sql
 from duckdb_kql.types import kusto_type
 
 from localrunner.adx import properties as request_properties
-from localrunner.adx.catalog import INGESTION_TIME, Catalog
+from localrunner.adx.catalog import EXTENT_ID, EXTENT_TAGS, INGESTION_TIME, Catalog
 from localrunner.adx.columns import DUCKDB_TYPES, Column, quoted
 from localrunner.adx.errors import KustoError, semantic_error, syntax_error
 from localrunner.adx.frames import Result
@@ -32,6 +33,17 @@ _PIPED_ROWS = 200
 
 # What clients send where they mean no database of their own.
 _NO_DATABASE = "netdefaultdb"
+
+# Functions of a row's place rather than of its columns, and the hidden column that answers each.
+# Source: ingestion-time-function.md, extent-id-function.md (with its deprecated alias), extent-tags-function.md.
+_HIDDEN = {
+    "ingestion_time": INGESTION_TIME,
+    "extent_id": EXTENT_ID,
+    "extentid": EXTENT_ID,
+    "extent_tags": EXTENT_TAGS,
+}
+# The views of a table by their letter, with their hidden columns.
+_VIEWS = {"v": (), "i": (INGESTION_TIME,), "x": (INGESTION_TIME, EXTENT_ID, EXTENT_TAGS)}
 
 # Operators that hand every row on, so that a hidden column can pass through them.
 _ROW_BY_ROW = (
@@ -161,7 +173,7 @@ class _Scope:
         self.schema: dict[str, list[str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
 
-    def _view(self, source: ir.TableRef, *, with_time: bool) -> ir.TableRef:
+    def _view(self, source: ir.TableRef, view: str) -> ir.TableRef:
         if source.cluster is not None:
             raise semantic_error("cluster() is not known to this double")
         if source.database is None and source.name in self.views:
@@ -173,9 +185,8 @@ class _Scope:
                 f"SEM0100: 'table' operator: Failed to resolve table expression named '{source.name}'"
             )
         columns = [column.name for column in table.columns]
-        self.schema[f"v{table.id}"] = columns
-        self.schema[f"i{table.id}"] = [*columns, INGESTION_TIME]
-        return ir.TableRef(f"i{table.id}" if with_time else f"v{table.id}")
+        self.schema[f"{view}{table.id}"] = [*columns, *_VIEWS[view]]
+        return ir.TableRef(f"{view}{table.id}")
 
     def resolve(self, query: ir.Query, outer: frozenset[str]) -> ir.Query:
         """`query` over this double's views, every name in it known with its case."""
@@ -188,24 +199,26 @@ class _Scope:
             else:
                 lets.append((name, self._nested(value, frozenset(bound))))
         scope = frozenset(bound)
-        uses = [index for index, operator in enumerate(query.operators) if _uses_time(operator)]
+        uses = [index for index, operator in enumerate(query.operators) if _uses_hidden(operator)]
+        used = {_HIDDEN[name] for operator in query.operators for name in _hidden_names(operator)}
+        view = "v" if not used else "i" if used == {INGESTION_TIME} else "x"
         is_table = isinstance(query.source, ir.TableRef) and not (
             query.source.database is None and query.source.name in scope
         )
         if uses and not is_table:
-            raise semantic_error("ingestion_time() is known to this double directly on a table only")
+            raise _only_on_a_table(query.operators)
         source: Any = query.source
         if isinstance(source, ir.TableRef):
-            source = self._view(source, with_time=bool(uses)) if is_table else source
+            source = self._view(source, view) if is_table else source
         elif isinstance(source, (ir.GraphSource, ir.WildcardTableRef, ir.CommandSource)):
             raise semantic_error(f"{type(source).__name__} is not known to this double")
         else:
-            if _uses_time(source):
-                raise semantic_error("ingestion_time() is known to this double directly on a table only")
+            if _uses_hidden(source):
+                raise _only_on_a_table(source)
             source = self._nested(source, scope)
         operators = [self._nested(operator, scope) for operator in query.operators]
         if uses:
-            operators = _carry_time(operators, uses[-1])
+            operators = _carry(operators, uses[-1], _VIEWS[view])
         resolved = ir.Query(source, operators, lets, query.parameters)
         self._check(resolved)
         return resolved
@@ -254,38 +267,46 @@ def _require(wanted: set[str], known: set[str], operator: ir.Operator) -> None:
         )
 
 
-def _carry_time(operators: list[Any], last: int) -> list[Any]:
-    """The operators with `ingestion_time()` read from the hidden column, which is gone after its last use."""
-    column = ir.ColumnRef(INGESTION_TIME)
+def _carry(operators: list[Any], last: int, hidden: Sequence[str]) -> list[Any]:
+    """The operators with the functions of a row's place read from `hidden` columns, gone after the last use."""
     carried: list[Any] = []
     for index, operator in enumerate(operators[: last + 1]):
-        changed = _rebuilt(operator, lambda node: column if _is_time(node) else None)
+        changed = _rebuilt(operator, lambda node: ir.ColumnRef(_HIDDEN[node.name]) if _is_hidden(node) else None)
         for named in _walk(operator):
-            if isinstance(named, ir.NamedExpr) and named.name is None and _uses_time(named):
-                raise semantic_error("give the expression with ingestion_time() a name")
+            if isinstance(named, ir.NamedExpr) and named.name is None and _uses_hidden(named):
+                raise semantic_error(f"give the expression with {_hidden_names(named)[0]}() a name")
         if index < last:
             if not isinstance(operator, _ROW_BY_ROW):
-                name = type(operator).__name__.lower()
-                raise semantic_error(f"ingestion_time() after '{name}' is not known to this double")
+                function, name = _hidden_names(operators[last])[0], type(operator).__name__.lower()
+                raise semantic_error(f"{function}() after '{name}' is not known to this double")
             if isinstance(operator, ir.Project):
-                hidden = ir.NamedExpr(column, INGESTION_TIME)
-                changed = dataclasses.replace(changed, expressions=(*changed.expressions, hidden))
+                kept = [ir.NamedExpr(ir.ColumnRef(column), column) for column in hidden]
+                changed = dataclasses.replace(changed, expressions=(*changed.expressions, *kept))
         carried.append(changed)
     if isinstance(operators[last], ir.Summarize) and any(
         isinstance(n, ir.Wildcard) for n in _walk(operators[last])
     ):
-        raise semantic_error("ingestion_time() together with '*' in summarize is not known to this double")
+        function = _hidden_names(operators[last])[0]
+        raise semantic_error(f"{function}() together with '*' in summarize is not known to this double")
     if isinstance(operators[last], _ROW_BY_ROW) and not isinstance(operators[last], ir.Project):
-        carried.append(ir.ProjectAway((INGESTION_TIME,)))
+        carried.append(ir.ProjectAway(tuple(hidden)))
     return carried + operators[last + 1 :]
 
 
-def _is_time(node: Any) -> bool:
-    return isinstance(node, ir.FunctionCall) and node.name == "ingestion_time"
+def _only_on_a_table(node: Any) -> KustoError:
+    return semantic_error(f"{_hidden_names(node)[0]}() is known to this double directly on a table only")
 
 
-def _uses_time(node: Any) -> bool:
-    return any(_is_time(inner) for inner in _walk(node))
+def _is_hidden(node: Any) -> bool:
+    return isinstance(node, ir.FunctionCall) and node.name in _HIDDEN
+
+
+def _hidden_names(node: Any) -> list[str]:
+    return [inner.name for inner in _walk(node) if _is_hidden(inner)]
+
+
+def _uses_hidden(node: Any) -> bool:
+    return bool(_hidden_names(node))
 
 
 def _walk(node: Any) -> Iterator[Any]:

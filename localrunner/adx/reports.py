@@ -1,4 +1,4 @@
-"""What clients are told about a blob: a message in the failed or the succeeded queue, if they asked for it.
+"""What clients are told about a blob: a message in a queue, a row of the status table, or both, if they asked.
 
 Source: dataexplorer-docs, kusto/api/netfx/kusto-ingest-client-status.md; azure-kusto-ingest 6.0.4, status.py.
 """
@@ -11,34 +11,51 @@ import uuid
 from datetime import UTC, datetime
 
 from localrunner.adx.errors import IngestionError
-from localrunner.adx.messages import Request
+from localrunner.adx.messages import QUEUE, TABLE, Request
 
-_FAILURES_ONLY, _NONE, _ALL = 0, 1, 2
+_FAILURES_ONLY, _ALL = 0, 2
 
 
-def failure(request: Request, error: IngestionError, operation_id: uuid.UUID) -> str | None:
-    """The message for the failed queue, or None where the client wants none."""
-    if request.report_level == _NONE:
-        return None
+def wanted(request: Request, error: IngestionError | None) -> tuple[bool, bool]:
+    """Whether the client wants this outcome in a queue, and whether in its row of the status table."""
+    heard = request.report_level == _ALL or (error is not None and request.report_level == _FAILURES_ONLY)
+    return heard and request.report_method != TABLE, heard and request.report_method != QUEUE
+
+
+def message(request: Request, error: IngestionError | None, operation_id: uuid.UUID) -> str:
+    """The message for the failed or, without an error, the succeeded queue."""
+    if error is None:
+        return _encoded({**_common(request, operation_id), "SucceededOn": _now()})
+    outcome = {**_outcome(error), "ShouldRetry": not error.permanent}
+    return _encoded({**_common(request, operation_id), "FailedOn": _now(), **outcome})
+
+
+def row(request: Request, error: IngestionError | None, operation_id: uuid.UUID) -> dict[str, object]:
+    """The properties that the blob's row of the status table gets.
+
+    Source: kusto-ingest-client-status.md, "Class IngestionStatus".
+    """
+    assert request.status_row is not None
+    common = _common(request, operation_id)
+    return {
+        "PartitionKey": request.status_row.partition_key,
+        "RowKey": request.status_row.row_key,
+        "Status": "Succeeded" if error is None else "Failed",
+        "UpdatedOn": _now(),
+        "ActivityId": common.pop("RootActivityId"),
+        **common,
+        **(_outcome(error) if error is not None else {"Details": ""}),
+    }
+
+
+def _outcome(error: IngestionError) -> dict[str, object]:
     exhausted = error.code == "General_RetryAttemptsExceeded"
-    return _encoded(
-        {
-            **_common(request, operation_id),
-            "FailedOn": _now(),
-            "Details": error.details,
-            "ErrorCode": error.code,
-            "FailureStatus": "Exhausted" if exhausted else "Permanent" if error.permanent else "Transient",
-            "OriginatesFromUpdatePolicy": False,
-            "ShouldRetry": not error.permanent,
-        }
-    )
-
-
-def success(request: Request, operation_id: uuid.UUID) -> str | None:
-    """The message for the succeeded queue, or None where the client wants none."""
-    if request.report_level != _ALL:
-        return None
-    return _encoded({**_common(request, operation_id), "SucceededOn": _now()})
+    return {
+        "Details": error.details,
+        "ErrorCode": error.code,
+        "FailureStatus": "Exhausted" if exhausted else "Permanent" if error.permanent else "Transient",
+        "OriginatesFromUpdatePolicy": False,
+    }
 
 
 def _common(request: Request, operation_id: uuid.UUID) -> dict[str, object]:

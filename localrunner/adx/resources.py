@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlsplit
 
 from azure.core.credentials import AzureNamedKeyCredential
-from azure.core.exceptions import ResourceExistsError
-from azure.data.tables import TableSasPermissions, TableServiceClient, generate_table_sas
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.data.tables import TableSasPermissions, TableServiceClient, UpdateMode, generate_table_sas
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
 from azure.storage.queue import QueueClient, QueueSasPermissions, QueueServiceClient, generate_queue_sas
 
@@ -26,7 +27,7 @@ class Resources:
         self.failed_queue = f"adx-failed-{instance}"
         self.succeeded_queue = f"adx-succeeded-{instance}"
         self._container = f"adx-temp-{instance}"
-        self._status_table = f"adxstatus{instance}"
+        self.status_table = f"adxstatus{instance}"
         self.identity_token = identity_token
         self.blobs = BlobServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
         self._queues = QueueServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
@@ -41,11 +42,34 @@ class Resources:
                 self._queues.create_queue(name)
         with contextlib.suppress(ResourceExistsError):
             self.blobs.create_container(self._container)
-        self._tables.create_table_if_not_exists(self._status_table)
+        self._tables.create_table_if_not_exists(self.status_table)
 
     def queue(self, name: str) -> QueueClient:
         """A client of one queue, whose messages are passed on as the text they are."""
         return self._queues.get_queue_client(name)
+
+    def report(self, row: dict[str, object]) -> None:
+        """The row of the status table has these properties besides its own.
+
+        Raises:
+            AzureError: the table cannot be reached.
+        """
+        self._tables.get_table_client(self.status_table).upsert_entity(row, UpdateMode.MERGE)
+
+    def delete_blob(self, url: str) -> bool:
+        """The blob is gone; False where it is not this account's. A client's SAS need not allow it.
+
+        Raises:
+            AzureError: storage cannot be reached.
+        """
+        own, asked = urlsplit(str(self.blobs.url)), urlsplit(url)
+        prefix = own.path.rstrip("/") + "/"
+        if asked.netloc != own.netloc or not asked.path.startswith(prefix):
+            return False
+        container, _, name = unquote(asked.path.removeprefix(prefix)).partition("/")
+        with contextlib.suppress(ResourceNotFoundError):
+            self.blobs.get_blob_client(container, name).delete_blob()
+        return True
 
     def listed(self) -> list[tuple[str, str]]:
         """Type and address of each resource, as `.get ingestion resources` gives them.
@@ -64,7 +88,7 @@ class Resources:
         )
         table = generate_table_sas(
             AzureNamedKeyCredential(self._account, self._key),
-            self._status_table,
+            self.status_table,
             permission=TableSasPermissions(read=True, add=True, update=True),
             expiry=expiry,
         )
@@ -85,7 +109,7 @@ class Resources:
                 f"{queues}/{self.succeeded_queue}?{self._queue_sas(self.succeeded_queue, taken, expiry)}",
             ),
             ("TempStorage", f"{blobs}/{self._container}?{container}"),
-            ("IngestionsStatusTable", f"{tables}/{self._status_table}?{table}"),
+            ("IngestionsStatusTable", f"{tables}/{self.status_table}?{table}"),
         ]
 
     def _queue_sas(self, name: str, permission: QueueSasPermissions, expiry: datetime) -> str:

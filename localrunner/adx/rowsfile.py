@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import duckdb
 
 from localrunner.adx import convert, records
-from localrunner.adx.catalog import EXTENT, INGESTION_TIME
+from localrunner.adx.catalog import EXTENT, INGESTION_TIME, STREAMED
 from localrunner.adx.columns import literal, quoted
 from localrunner.adx.plans import Plan
 from localrunner.adx.store import next_id
@@ -31,15 +31,15 @@ class RowsFile:
     rows: int = 0
     large: list[list[bytes]] = field(default_factory=list)
 
-    def append(self, plan: Plan, streams: Iterable[BinaryIO]) -> int:
-        """The rows of every stream are in the file; how many.
+    def append(self, plan: Plan, streams: Iterable[BinaryIO], location: str = "") -> int:
+        """The rows of every stream are in the file; how many. `location` is where they came from.
 
         If a stream fails none of them is, and the error is raised.
         """
         start, rows, large = self.file.tell(), self.rows, len(self.large)
         try:
             for stream in streams:
-                self._append(plan, stream)
+                self._append(plan, stream, location, rows)
         except BaseException:
             self.file.seek(start)
             self.file.truncate()
@@ -48,9 +48,12 @@ class RowsFile:
             raise
         return self.rows - rows
 
-    def _append(self, plan: Plan, stream: BinaryIO) -> None:
+    def _append(self, plan: Plan, stream: BinaryIO, location: str, rows_before: int) -> None:
         """Each row starts with one more token, because DuckDB takes an empty line for no line."""
-        for chunk in plan.decode(stream):
+        for decoded in plan.decode(stream):
+            chunk: Sequence[records.Tokens] = decoded
+            if plan.transform is not None:
+                chunk = plan.transform(decoded, self.rows - rows_before + 1, location)
             lines = [records.DELIMITER.join((b"0", *row)) for row in chunk]
             if lines and max(map(len, lines)) > convert.VALUE_MAX_BYTES:
                 lines = self._within_limits(plan, chunk)
@@ -59,7 +62,7 @@ class RowsFile:
                 self.file.write(b"\n")
             self.rows += len(chunk)
 
-    def _within_limits(self, plan: Plan, chunk: list[records.Tokens]) -> list[bytes]:
+    def _within_limits(self, plan: Plan, chunk: Sequence[records.Tokens]) -> list[bytes]:
         lines = []
         for row in chunk:
             short = records.limited(row, plan.kinds)
@@ -79,13 +82,30 @@ class RowsFile:
         raw_bytes: int,
     ) -> uuid.UUID:
         """The rows are in the table, in one new extent; its id."""
-        self.file.flush()
         number, identity = next_id(cursor), uuid.uuid4()
+        now = self._insert(cursor, plan, number)
+        cursor.execute(
+            "INSERT INTO meta.extents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [number, identity, plan.table.id, self.rows, raw_bytes, created_at or now, list(tags)],
+        )
+        return identity
+
+    def insert_streamed(self, cursor: duckdb.DuckDBPyConnection, plan: Plan) -> None:
+        """The rows are in the table, and in no extent.
+
+        Source: extent-tags.md, "tags can't be set on streaming ingestion data before it is stored in extents"; the
+        double never moves it there.
+        """
+        self._insert(cursor, plan, STREAMED)
+
+    def _insert(self, cursor: duckdb.DuckDBPyConnection, plan: Plan, extent: int) -> datetime:
+        """The rows are in the table, with the time that is given back."""
+        self.file.flush()
         now = datetime.now(UTC).replace(tzinfo=None)
         names = [quoted(column.name) for column in plan.table.columns]
         columns = ", ".join([*names, quoted(INGESTION_TIME), quoted(EXTENT)])
         target = f"INSERT INTO {plan.table.rows_name} ({columns})"
-        select = f"SELECT {_values(plan)}, TIMESTAMP '{now}', {number} FROM "  # noqa: S608 - quoted names
+        select = f"SELECT {_values(plan)}, TIMESTAMP '{now}', {extent} FROM "  # noqa: S608 - quoted names
         spec = ", ".join(["'none': 'VARCHAR'", *(f"'c{index}': 'VARCHAR'" for index in range(len(plan.sources)))])
         if self.file.tell():
             cursor.execute(
@@ -96,11 +116,7 @@ class RowsFile:
         for row in self.large:
             places = ", ".join(f"CAST(nullif(?, '') AS VARCHAR) AS c{index}" for index in range(len(row)))
             cursor.execute(f"{target} {select} (SELECT {places})", [token.decode() for token in row])
-        cursor.execute(
-            "INSERT INTO meta.extents VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [number, identity, plan.table.id, self.rows, raw_bytes, created_at or now, list(tags)],
-        )
-        return identity
+        return now
 
 
 def _values(plan: Plan) -> str:

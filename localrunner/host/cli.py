@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
@@ -12,13 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from localrunner.host import hostjson, settings
+from localrunner.host import hostjson, settings, workers
 from localrunner.host.host import Host, Outcome, Status, write_status
 
 SETTINGS_EXIT: Final = 2
 SECOND_SIGNAL_EXIT: Final = 130
 RESTART_PAUSE_S: Final = 1.0
 SETTINGS_FILE: Final = "local.settings.json"
+# Consumed records hold no cycles, but Python would look for some again and again: half of the host's time.
+GC_OBJECTS: Final = 1_000_000
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 
 
@@ -36,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="wins over the environment and the file"
     )
     parser.add_argument(
+        "--worker", choices=workers.NAMES, default=workers.EMULATED, help="what runs the app (default: emulated)"
+    )
+    parser.add_argument(
+        "--python", type=Path, default=None, metavar="PATH", help="the worker's interpreter, with what it needs"
+    )
+    parser.add_argument(
         "--status-file", type=Path, default=None, metavar="FILE", help="JSON, written as it changes"
     )
 
@@ -47,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if not app_dir.is_dir():
             raise settings.SettingsError(f"--app {app_dir}: is no directory; give the app's")
+        worker = workers.choose(args.worker, args.python)
         file: Path = args.settings or app_dir / SETTINGS_FILE
         app = settings.load(file, args.settings is not None, os.environ, args.set)
         options = hostjson.load(app_dir / "host.json", app)
@@ -58,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
         if status_file is not None:
             write_status(status_file, Status("failed", os.getpid(), None, [], str(fault)))
         return SETTINGS_EXIT
+    gc.set_threshold(GC_OBJECTS)
     stop = _stop_on_signals()
-    while Host(app_dir, app, options, status_file).run(stop) is Outcome.RESTART:
+    while Host(app_dir, worker, app, options, status_file).run(stop) is Outcome.RESTART:
         stop.wait(RESTART_PAUSE_S)
     return 0
 

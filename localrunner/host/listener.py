@@ -149,21 +149,28 @@ class KafkaListener:
         return batch
 
     def _take(self, room: int, wait_s: float) -> list[Message] | None:
-        """Up to `room` records, as soon as there is one; None when there was none for `wait_s`.
-
-        Not more than a thousand at once: what one call has collected when its partition is revoked is
-        dropped by librdkafka, while the extension's list would keep it.
-        """
+        """Up to `room` records, as soon as there is one; None when there was none for `wait_s`."""
         deadline = time.monotonic() + wait_s
         while True:
             slice_s = BUSY_SLICE_S if self._executor.busy() else POLL_SLICE_S
             with self._turns.polling():
                 first = self._consumer.poll(max(0.0, min(slice_s, deadline - time.monotonic())))
                 if first is not None:
-                    more = self._consumer.consume(min(room - 1, CHUNK_RECORDS), 0) if room > 1 else []
-                    return self._good([first, *more])
+                    return self._good([first, *self._more(room - 1)])
             if time.monotonic() >= deadline or self._stopping.is_set():
                 return None
+
+    def _more(self, room: int) -> list[Message]:
+        """What is there without waiting, up to `room` records and to the next look at other duties.
+
+        One by one, as the extension takes them: of what one call for many has collected, librdkafka drops what
+        belongs to a partition that is revoked in that moment.
+        """
+        poll = self._consumer.poll
+        more: list[Message] = []
+        while len(more) < min(room, CHUNK_RECORDS) and (message := poll(0)) is not None:
+            more.append(message)
+        return more
 
     def _good(self, messages: list[Message]) -> list[Message]:
         if self._readable is None and not any(message.error() for message in messages):

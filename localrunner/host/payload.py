@@ -126,9 +126,15 @@ def _as_json(values: list[Any]) -> Json:
     return Json(_json(values).decode())
 
 
-def _headers(message: Any) -> list[dict[str, bytes | None]]:
-    # Bytes become base64 when the list is encoded, None becomes null.
-    return [{"Key": name, "Value": value} for name, value in message.headers() or ()]
+class _Header(msgspec.Struct, gc=False):
+    """One header; bytes become base64 when it is encoded, None becomes null."""
+
+    Key: str
+    Value: bytes | None
+
+
+def _headers(message: Any) -> list[_Header]:
+    return [_Header(name, value) for name, value in message.headers() or ()]
 
 
 def _keys(messages: Messages, key_type: str) -> list[Any]:

@@ -161,16 +161,16 @@ class Double:
 
     def queue_raw(self, body: dict[str, Any] | bytes) -> None:
         """A message is in the ingestion queue as it is given; JSON and base64 are added to a dictionary."""
+        url = self.resource("SecuredReadyForAggregationQueue")
+        data = body if isinstance(body, bytes) else base64.b64encode(json.dumps(body).encode())
+        QueueClient.from_queue_url(url).send_message(data.decode())
+
+    def resource(self, kind: str) -> str:
+        """The address of a resource of ingestion, with its signature."""
         rows = KustoClient(KustoConnectionStringBuilder.with_no_authentication(self.dm)).execute_mgmt(
             "NetDefaultDb", ".get ingestion resources"
         )
-        url = next(
-            row["StorageRoot"]
-            for row in rows.primary_results[0]
-            if row["ResourceTypeName"] == "SecuredReadyForAggregationQueue"
-        )
-        data = body if isinstance(body, bytes) else base64.b64encode(json.dumps(body).encode())
-        QueueClient.from_queue_url(url).send_message(data.decode())
+        return next(str(row["StorageRoot"]) for row in rows.primary_results[0] if row["ResourceTypeName"] == kind)
 
     def outcome(self, source_id: uuid.UUID) -> str:
         """`Succeeded`, or the failure's code, once the double has reported on the blob."""

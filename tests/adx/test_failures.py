@@ -17,6 +17,8 @@ from localrunner.adx.errors import INGESTION_CODES, IngestionError
 from localrunner.adx.messages import decode
 from tests.adx.support import Double, wait_for
 
+MALFORMED = "BadRequest_MalformedIngestionProperty"
+
 
 def a_message(double: Double, table: str, **changes: Any) -> dict[str, Any]:
     body: dict[str, Any] = {
@@ -64,13 +66,25 @@ def test_a_failure_message_says_what_a_client_needs(double: Double) -> None:
         ({"BlobPath": ""}, "BadRequest_EmptyBlobUri"),
         ({"BlobPath": "ftp://x/y"}, "BadRequest_InvalidBlobUri"),
         ({"RawDataSize": -1}, "BadRequest_MalformedIngestionProperty"),
-        ({"ReportMethod": 1}, "BadRequest_NotSupported"),
-        ({"RetainBlobOnSuccess": False}, "BadRequest_NotSupported"),
+        ({"ReportMethod": 7}, "BadRequest_MalformedIngestionProperty"),
+        ({"ReportMethod": 2}, "BadRequest_MalformedIngestionProperty"),
+        ({"ReportMethod": 2, "IngestionStatusInTable": {"PartitionKey": "x"}}, MALFORMED),
         ({"AdditionalProperties": {}}, "BadRequest_FormatNotSupported"),
         ({"AdditionalProperties": {"format": "json", "tags": "x"}}, "BadRequest_MalformedIngestionProperty"),
         (
-            {"AdditionalProperties": {"format": "json", "ValidationPolicy": "{}"}},
+            {"AdditionalProperties": {"format": "json", "zipPattern": "*"}},
             "BadRequest_IngestionPropertyNotSupportedInThisContext",
+        ),
+        *(
+            ({"AdditionalProperties": {"format": "json", "ValidationPolicy": policy}}, MALFORMED)
+            for policy in (
+                "{",
+                "[]",
+                7,
+                '{"ValidationOptions": 3}',
+                '{"Surprise": 1}',
+                {"validationOptions": True},
+            )
         ),
         (
             {"AdditionalProperties": {"format": "json", "ignoreFirstRecord": True}},

@@ -85,7 +85,7 @@ def test_broken_gzip_is_a_bad_request_and_good_gzip_is_none(double: Double) -> N
 def test_unknown_paths_and_methods_are_answered_in_kusto_s_form(
     double: Double, method: str, path: str, status: int
 ) -> None:
-    """Streaming ingestion is among what this half of the double refuses."""
+    """With its code, and nothing else."""
     check(requests.request(method, double.engine + path, data=b"{}", timeout=10), status)
 
 

@@ -188,20 +188,30 @@ class Place:
         return KustoClient(KustoConnectionStringBuilder.with_no_authentication(self.engine))
 
     def queue(self, kind: str) -> QueueClient:
-        """ADX's queue of a kind, such as `SecuredReadyForAggregationQueue`, with the account's own key."""
-        dm = KustoClient(KustoConnectionStringBuilder.with_no_authentication(self.dm))
-        found = dm.execute_mgmt("NetDefaultDB", ".get ingestion resources").primary_results[0]
-        (url,) = [row["StorageRoot"] for row in found if row["ResourceTypeName"] == kind]
-        name = urlsplit(url).path.rpartition("/")[2]
-        return QueueServiceClient.from_connection_string(self.azurite).get_queue_client(name)
+        """ADX's queue of a kind, with the account's own key."""
+        return adx_queue(self.dm, self.azurite, kind)
 
     @cached_property
     def _ready(self) -> QueueClient:
-        return self.queue("SecuredReadyForAggregationQueue")
+        return ready_queue(self.dm, self.azurite)
 
     def nothing_is_queued(self) -> bool:
         """Whether ADX has ingested, or refused, whatever it was sent."""
         return self._ready.get_queue_properties().approximate_message_count == 0
+
+
+def adx_queue(dm: str, storage: str, kind: str) -> QueueClient:
+    """The queue of a kind that a data-management endpoint offers, with the key of the storage account."""
+    client = KustoClient(KustoConnectionStringBuilder.with_no_authentication(dm))
+    found = client.execute_mgmt("NetDefaultDB", ".get ingestion resources").primary_results[0]
+    (url,) = [row["StorageRoot"] for row in found if row["ResourceTypeName"] == kind]
+    name = urlsplit(url).path.rpartition("/")[2]
+    return QueueServiceClient.from_connection_string(storage).get_queue_client(name)
+
+
+def ready_queue(dm: str, storage: str) -> QueueClient:
+    """The queue into which messages go; one that is there has not been ingested yet."""
+    return adx_queue(dm, storage, "SecuredReadyForAggregationQueue")
 
 
 def flights(*offsets: int, partition: int = 0) -> list[Sent]:

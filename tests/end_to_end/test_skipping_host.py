@@ -13,6 +13,8 @@ from localrunner.demo.produce import end_offsets, produce
 from localrunner.demo.records import Feed
 from localrunner.plan import Options, make_plan
 from localrunner.stack import Stack
+from sinkcore.clients import build_app
+from sinkcore.operate import start_topic
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOPIC = "skipped"
@@ -62,6 +64,8 @@ def test_a_host_that_skips_failed_batches_loses_nothing(tmp_path: Path) -> None:
     with Stack(make_plan(options, {"PATH": os.environ["PATH"]})) as stack:
         adx = Adx(stack.addresses["engine"])
         adx.make_tables()
+        # A step of the deployment: what is skipped before Python first runs lies above these positions.
+        start_topic(build_app(stack.plan.settings).sink, TOPIC)
         produce(stack.addresses["kafka"], [feed])
         for _ in range(KILLS):
             with suppress(ProcessLookupError, KeyError):  # the one after it may not have been seen yet

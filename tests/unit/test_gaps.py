@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
+from sinkcore.operate import audit
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.kafka import Log
@@ -33,6 +35,7 @@ def offsets(*ranges: tuple[int, int], partition: int = 0) -> dict[tuple[int, int
 
 
 def test_what_the_host_skipped_is_read_from_kafka_by_the_sweeper(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     world = World()
     log_of(world, 20)
     sink = world.sink()
@@ -45,6 +48,7 @@ def test_what_the_host_skipped_is_read_from_kafka_by_the_sweeper(caplog: pytest.
     assert world.ledger_offsets() == offsets((0, 13))
     assert world.ledger.gaps() == []
     assert [(f["next_offset"], f["end_offset"]) for f in said(caplog, "gap_found")] == [(2, 10)]
+    assert [(f["next_offset"], f["end_offset"]) for f in said(caplog, "gap_repaired")] == [(2, 10)]
 
 
 def test_a_large_gap_is_drained_in_steps_until_the_deadline() -> None:
@@ -209,7 +213,8 @@ def test_a_partition_from_which_nothing_ever_came_is_found_too() -> None:
     assert world.queued_offsets() == offsets((0, 3)) | offsets((0, 4), partition=7)
 
 
-def test_a_trailing_marker_moves_the_position_and_makes_no_segment() -> None:
+def test_a_trailing_marker_moves_the_position_and_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    """Its offset is in a segment without a blob, so that the audit knows it."""
     world = World()
     log_of(world, 2).skip()
     world.sink().deliver(TOPIC, world.batch(records(0, 1)))
@@ -218,7 +223,10 @@ def test_a_trailing_marker_moves_the_position_and_makes_no_segment() -> None:
         world.sweep()
 
     assert world.ledger.positions()[0].next_offset == 3
-    assert len(world.ledger.segments()) == 1
+    assert sorted(len(segment.blobs) for segment in world.ledger.segments()) == [0, 1]
+    assert said(caplog, "trigger_silent") == []
+    (found,) = [a for a in audit(world.sink().topic(TOPIC)) if a.partition == 0]
+    assert (found.missing, found.twice) == ((), ())
 
 
 def test_a_topic_that_was_made_again_begins_anew(caplog: pytest.LogCaptureFixture) -> None:

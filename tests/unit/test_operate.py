@@ -81,12 +81,14 @@ def test_a_position_is_only_ever_skipped_forward() -> None:
     sink = world.sink()
     sink.deliver(TOPIC, world.batch(records(0, 1)))
 
-    operate.skip_to(sink.topic(TOPIC), 0, 15)
+    operate.skip_to(sink, sink.topic(TOPIC), 0, 15)
     world.sink().deliver(TOPIC, world.batch(records(15, 16)))
 
     assert world.queued_offsets() == offsets((0, 2), (15, 17))
     with pytest.raises(operate.NotPossibleError, match="replay takes a range again"):
-        operate.skip_to(sink.topic(TOPIC), 0, 3)
+        operate.skip_to(sink, sink.topic(TOPIC), 0, 3)
+    with pytest.raises(operate.NotPossibleError, match="ends at 20, below 21"):
+        operate.skip_to(sink, sink.topic(TOPIC), 0, 21)
 
 
 def test_a_range_that_is_replayed_is_taken_once_more_and_the_audit_knows() -> None:

@@ -99,3 +99,29 @@ def test_a_sweeper_that_dies_while_removing_is_followed_by_one_that_ends_it(step
     assert world.ledger.segments() == []
     assert world.blobs.in_container("sink-staging") == {}
     assert world.ledger.positions()[0].kept_from == world.ledger.positions()[0].next_offset == 6
+
+
+def test_a_segment_that_waited_for_adx_longer_than_it_is_kept_is_kept_from_then_on() -> None:
+    """Its blob is all that ADX can read it from."""
+    world = World()
+    world.queue.fails_with = TransientError("ADX has been down for weeks")
+    world.sink().deliver(TOPIC, world.batch([Sent(b"{}", 0)]))
+    world.clock.advance(30 * DAY_S)
+    world.queue.fails_with = None
+
+    world.sweep()
+    world.clock.advance(3600)
+    world.sweep()
+
+    assert [segment.state for segment in world.ledger.segments()] == ["queued"]
+    assert len(world.blobs.in_container("sink-staging")) == 1
+
+
+def test_a_busy_topic_is_kept_up_with() -> None:
+    world = a_world(200)
+    world.clock.advance(14 * DAY_S + 1)
+
+    world.sweep()
+
+    assert world.ledger.segments() == []
+    assert world.blobs.in_container("sink-staging") == {}

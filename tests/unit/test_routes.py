@@ -145,9 +145,6 @@ NOT_YET: list[tuple[str, Any]] = [
     ("streaming", "true"),
     ("ingest_by", "x"),
     ("tags", ["x"]),
-    ("start", "latest"),
-    ("start", "2026-01-02"),
-    ("start", "2026-01-02T03:04:05Z"),
 ]
 
 
@@ -294,3 +291,15 @@ def test_any_string_survives_single_quotes(value: str) -> None:
     quoted = "'" + json.dumps(value)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
 
     assert read_mapping(f"[{quoted}]") == [value]
+
+
+@pytest.mark.parametrize(
+    "start", ["earliest", "latest", "2026-01-02", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05+02:00"]
+)
+def test_a_topic_begins_at_its_start_at_its_end_or_at_a_time(start: str) -> None:
+    faults = Faults()
+
+    (route,) = read_routes(json.dumps([{**ROUTE, "start": start}]), (), faults)
+
+    assert faults.sentences == []
+    assert route.start == start

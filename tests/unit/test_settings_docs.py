@@ -93,7 +93,7 @@ def test_the_routes_page_has_every_field_with_its_default_and_values() -> None:
         if name == "topic":
             now = "name or `*`"
         if name == "start":
-            later += ", an ISO time"
+            now += ", an ISO time"
         if not (field.rule or field.now):
             later = "any"
         expected.append([f"`{name}`", default, now, later, field.meaning])

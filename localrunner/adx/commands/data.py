@@ -1,7 +1,6 @@
-"""Commands about a table's data: extents, clearing, inline ingestion.
+"""Commands about a table's data: clearing and inline ingestion.
 
-Source: dataexplorer-docs, kusto/management/clear-table-data-command.md, show-extents.md,
-data-ingestion/ingest-inline.md.
+Source: dataexplorer-docs, kusto/management/clear-table-data-command.md, data-ingestion/ingest-inline.md.
 """
 
 from __future__ import annotations
@@ -13,11 +12,6 @@ from localrunner.adx.errors import IngestionError, KustoError
 from localrunner.adx.frames import Result, result
 from localrunner.adx.mgmt import Context, command
 
-_EXTENTS = (
-    "ExtentId:guid,DatabaseName,TableName,MaxCreatedOn:datetime,OriginalSize:real,ExtentSize:real,"
-    "CompressedSize:real,IndexSize:real,Blocks:long,Segments:long,RowCount:long,MinCreatedOn:datetime,Tags"
-)
-
 
 @command(".clear table <table> data")
 def clear_table(context: Context, reader: Reader, found: list[str]) -> Result:
@@ -26,20 +20,6 @@ def clear_table(context: Context, reader: Reader, found: list[str]) -> Result:
     table = context.table(found[0])
     context.catalog.clear_table(table)
     return result("Table,DatabaseName,Status", [(table.name, table.database, "Data cleared")])
-
-
-@command(".show table <table> extents")
-def show_extents(context: Context, reader: Reader, found: list[str]) -> Result:
-    """The table's extents, one for each batch; sizes other than the original one are not known to the double."""
-    reader.end()
-    table = context.table(found[0])
-    with context.catalog.store.reading() as cursor:
-        rows = cursor.execute(
-            "SELECT id, ?, ?, created_at, raw_bytes::DOUBLE, NULL, NULL, NULL, NULL, NULL, rows, created_at,"
-            " array_to_string(tags, chr(13) || chr(10)) FROM meta.extents WHERE table_id = ? ORDER BY number",
-            [table.database, table.name, table.id],
-        ).fetchall()
-    return result(_EXTENTS, rows)
 
 
 @command(".ingest inline into table <table>")

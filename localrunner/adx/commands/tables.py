@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from localrunner.adx.catalog import Table, schema_as_json
 from localrunner.adx.columns import NET_TYPES, csl_name
+from localrunner.adx.commands import extents
 from localrunner.adx.csl import Reader
 from localrunner.adx.errors import KustoError
 from localrunner.adx.frames import Result, result
@@ -109,8 +110,11 @@ def drop_tables(context: Context, reader: Reader, _: list[str]) -> Result:
 
 @command(".show tables")
 def show_tables(context: Context, reader: Reader, _: list[str]) -> Result:
-    """The tables of the database, or those named."""
-    names = reader.names() if reader.text[reader.at : reader.at + 1] == "(" else list(context.database.tables)
+    """The tables of the database, or those named; with `extents` after the names their extents."""
+    listed = reader.text[reader.at : reader.at + 1] == "("
+    names = reader.names() if listed else list(context.database.tables)
+    if listed and reader.accept("extents"):
+        return extents.listed(context, reader, [context.table(name) for name in names])
     reader.end()
     return _listed(context, names)
 
