@@ -19,10 +19,10 @@ ORDER = (
     *("records", "routes", "connections", "settings", "segment"),
     *("encode",),
     *("kafka", "gaps", "reading", "kafkalog"),
-    *("table", "staging", "ingest", "landed", "deadletters"),
-    *("ledger_rows", "ledger", "cursors", "queueing"),
+    *("table", "staging", "ingest", "failures", "landed", "deadletters"),
+    *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),
     *("stage", "start", "holes", "sink"),
-    *("drain", "partitions", "unfinished", "retention", "sweep"),
+    *("drain", "partitions", "mend", "unfinished", "retention", "sweep"),
     *("operate", "triggers", "clients"),
 )
 # A reader asks the log that opened it where a partition begins and ends, and only a type checker sees that arrow.
