@@ -15,6 +15,7 @@ from azure.storage.blob import BlobServiceClient
 
 from sinkcore.clock import Clock, SystemClock
 from sinkcore.connections import Kusto, Storage
+from sinkcore.failures import AdxFailures
 from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
 from sinkcore.kafkalog import ConfluentLog
 from sinkcore.landed import AdxRows
@@ -79,7 +80,8 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
     )
     landed = AdxRows(lambda: _query_client(kusto), clock)
-    return App(sink, Sweeper(replace(sink, _topics={}), landed))
+    failures = AdxFailures(lambda: _ingest_client(kusto))
+    return App(sink, Sweeper(replace(sink, _topics={}), landed, failures))
 
 
 def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServiceClient, TableServiceClient]:

@@ -70,14 +70,10 @@ def text(
     return field(default=value, repr=not secret, metadata={"setting": setting})
 
 
-def one_of(
-    name: str, choices: tuple[str, ...], meaning: str, default: str | None = None, later: tuple[str, ...] = ()
-) -> Any:
-    """A field for one of a few words; those of `later` are refused as not yet supported."""
+def one_of(name: str, choices: tuple[str, ...], meaning: str, default: str | None = None) -> Any:
+    """A field for one of a few words."""
 
     def read(value: str) -> str:
-        if value in later:
-            raise UnusableError(f"{value} is not yet supported", f"set {' or '.join(choices)}, or remove it")
         if value not in choices:
             raise UnusableError(
                 f"what it says is not one of {', '.join(choices)}",

@@ -1,19 +1,21 @@
-"""ADX is asked whether a doubtful segment's rows are in the table: rows with metadata carry its id."""
+"""ADX is asked whether segments' rows are in their tables: rows with metadata carry their segment's id."""
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from sinkcore.clock import Clock
 from sinkcore.errors import TransientError
-from sinkcore.segment import Blob
+from sinkcore.segment import Blob, started_ms
+from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
     from azure.kusto.data import KustoClient
@@ -22,6 +24,15 @@ ASK_TIMEOUT_S = 20
 # Source: "IngestionBatching policy": 5 minutes where no policy says otherwise.
 BATCHING_DEFAULT_S = 300.0
 BATCHING_READ_EVERY_S = 3600
+# Segments in one question, the oldest first; a busy table has the rest asked about at the next sweep.
+ASKED_MAX = 1000
+# Our clocks give segments their ids, and ADX's clock gives rows their ingestion time.
+CLOCK_SKEW_S = 2 * 3600
+FORBIDDEN = 403
+
+
+class NotAllowedError(TransientError):
+    """ADX answered that this identity may not ask: it lacks the role Database Viewer."""
 
 
 class LandedRows(Protocol):
@@ -30,12 +41,77 @@ class LandedRows(Protocol):
     def batching_s(self, blob: Blob) -> float:
         """For how long ADX may hold the blob's rows back before it ingests them."""
 
-    def count(self, blob: Blob, segment_id: str) -> int | None:
-        """The segment's rows in the blob's table; None if the table does not tell segments apart.
+    def counts(self, blob: Blob, segment_ids: Sequence[str]) -> Mapping[str, int] | None:
+        """How many rows the blob's table has of each segment that has some; None if it does not tell them apart.
 
         Raises:
+            NotAllowedError: this identity may not ask.
             TransientError: ADX did not answer.
         """
+
+    def takes(self, blob: Blob) -> bool:
+        """Whether the blob's table is there, and the mapping by which it is ingested.
+
+        Raises:
+            TransientError: ADX did not answer, or has no such database.
+        """
+
+
+_Question = tuple[str, str, str | None, str | None]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What one sweep knows of a topic's segments in ADX: one question a table, for all of them together."""
+
+    topic: str
+    landed: LandedRows
+    forbidden: set[_Question] = field(default_factory=set)
+    _found: dict[_Question, Mapping[str, int] | None] = field(default_factory=dict)
+    _takes: dict[_Question, bool] = field(default_factory=dict)
+
+    def ask(self, wanted: Iterable[tuple[Blob, str]]) -> None:
+        """Each segment (by its id) is asked about in its blob's table; where ADX is silent nothing is known."""
+        tables: dict[_Question, tuple[Blob, list[str]]] = {}
+        for blob, segment_id in wanted:
+            asked = tables.setdefault(question_of(blob), (blob, []))[1]
+            if segment_id not in asked[-1:] and len(asked) < ASKED_MAX:
+                asked.append(segment_id)
+        for question, (blob, asked) in tables.items():
+            try:
+                found = self.landed.counts(blob, asked)
+            except NotAllowedError:
+                self.forbidden.add(question)
+            except TransientError as error:
+                event("adx_silent", logging.WARNING, topic=self.topic, error=str(error))
+            else:
+                self._found[question] = None if found is None else dict.fromkeys(asked, 0) | dict(found)
+
+    def know(self, blob: Blob, segment_id: str) -> bool:
+        """Whether there is an answer about the segment in the blob's table, be it that nobody can tell."""
+        found = self._found.get(question_of(blob), {})
+        return found is None or segment_id in found
+
+    def rows(self, blob: Blob, segment_id: str) -> int | None:
+        """The segment's rows in the blob's table; None if it does not tell segments apart."""
+        found = self._found[question_of(blob)]
+        return None if found is None else found[segment_id]
+
+    def takes(self, blob: Blob) -> bool:
+        """Whether ADX has the blob's table and mapping; False if it does not answer."""
+        question = question_of(blob)
+        if question not in self._takes:
+            try:
+                self._takes[question] = self.landed.takes(blob)
+            except TransientError as error:
+                event("adx_silent", logging.WARNING, topic=self.topic, error=str(error))
+                self._takes[question] = False
+        return self._takes[question]
+
+
+def question_of(blob: Blob) -> _Question:
+    """What blobs have in common about which ADX is asked together."""
+    return blob.db, blob.table, blob.mapping, blob.metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +143,48 @@ class AdxRows:
             self._batching[blob.db, blob.table] = known
         return known.seconds
 
-    def count(self, blob: Blob, segment_id: str) -> int | None:
-        """See LandedRows."""
-        segment = self._segment_expression(blob)
-        if segment is None:
-            return None
-        (row,) = self._ask(
-            blob.db, f"{_quoted(blob.table)} | where {segment} == '{segment_id}' | summarize rows = count()"
-        )
-        return int(row["rows"])
+    def counts(self, blob: Blob, segment_ids: Sequence[str]) -> Mapping[str, int] | None:
+        """See LandedRows.
 
-    def _segment_expression(self, blob: Blob) -> str | None:
-        """KQL for the segment's id in a row; None if no column of the table holds it."""
+        What was ingested before the oldest of them is not looked at. Source: ingestion_time() is null where the
+        table's ingestion time policy is off.
+        """
         column, whole = self._column(blob)
         if column is None or not self._ask(
             blob.db, f"{_quoted(blob.table)} | getschema | where ColumnName == {_text(column)}"
         ):
             return None
-        return f"tostring({_quoted(column)}{'.segment' if whole else ''})"
+        segment = f"tostring({_quoted(column)}{'.segment' if whole else ''})"
+        ids = ", ".join(map(_text, segment_ids))
+        since = datetime.fromtimestamp(min(map(started_ms, segment_ids)) / 1000 - CLOCK_SKEW_S, UTC)
+        rows = self._ask(
+            blob.db,
+            f"{_quoted(blob.table)} | where isnull(ingestion_time()) or ingestion_time() > "
+            f"datetime({since:%Y-%m-%dT%H:%M:%S}) | where {segment} in ({ids}) "
+            f"| summarize rows = count() by segment = {segment}",
+        )
+        return {row["segment"]: int(row["rows"]) for row in rows}
+
+    def takes(self, blob: Blob) -> bool:
+        """See LandedRows."""
+        tables = self._ask(blob.db, f".show tables | where TableName == {_text(blob.table)}")
+        return bool(tables) and (blob.mapping is None or any(self._mappings(blob)))
+
+    def _mappings(self, blob: Blob) -> Iterator[str]:
+        """The blob's mapping by its name: the table's own comes before its database's."""
+        for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
+            for row in self._ask(blob.db, f".show {entity} ingestion json mappings"):
+                if row["Name"] == blob.mapping:
+                    yield row["Mapping"]
 
     def _column(self, blob: Blob) -> tuple[str | None, bool]:
         """The column that the mapping fills with the segment's id, or (True) with the whole metadata field."""
         if blob.mapping is None:
             return blob.metadata, True
-        for row in self._ask(blob.db, f".show table {_quoted(blob.table)} ingestion json mappings"):
-            if row["Name"] == blob.mapping:
-                columns = _columns_by_path(row["Mapping"])
-                inner = columns.get(f"$.{blob.metadata}.segment")
-                return inner or columns.get(f"$.{blob.metadata}"), inner is None
+        for mapping in self._mappings(blob):
+            columns = _columns_by_path(mapping)
+            inner = columns.get(f"$.{blob.metadata}.segment")
+            return inner or columns.get(f"$.{blob.metadata}"), inner is None
         # Nothing can have landed by it, and whether its rows will tell their segment is not known yet.
         raise TransientError(
             f"ADX engine: table {blob.table} in database {blob.db} has no JSON mapping {blob.mapping}; create it"
@@ -119,7 +209,8 @@ class AdxRows:
             return [row.to_dict() for row in found]
         except (KustoError, LookupError, TypeError, ValueError, AttributeError) as error:
             # The client takes the shape of an answer for granted.
-            raise TransientError(
+            status = getattr(getattr(error, "http_response", None), "status_code", None)
+            raise (NotAllowedError if status == FORBIDDEN else TransientError)(
                 f"ADX engine: {type(error).__name__} on a question about database {db}; check KUSTO_QUERY_URL and "
                 "the identity's role Database Viewer"
             ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from sinkcore import table as rows
 from sinkcore.errors import ConflictError, OutcomeUnknownError, PositionMovedError, TransientError
@@ -37,6 +38,10 @@ TOPICS_PARTITION = "=topics"
 # What a commit needs beside its cursors: the segment's row and its open row.
 COMMIT_OPERATIONS = 2
 CURSORS_MAX = OPERATIONS_MAX - COMMIT_OPERATIONS
+# Segment ids that share so many digits are of the same minute or so (65 s); where more of them than this are open,
+# one query reads them all.
+NEIGHBOURS_DIGITS = 8
+NEIGHBOURS_READ_SINGLY = 5
 # A queued segment that is not marked will be doubted, so the mark is worth more than one attempt.
 FINISH_ATTEMPTS_MAX = 3
 
@@ -148,16 +153,15 @@ class Ledger:
         operations = [cursor_operation(cursor, made_by) for cursor in cursors]
         return self._try([*operations, *(rows.create(gap_key(gap, made_by), gap_values(gap)) for gap in gaps)])
 
-    def finish(self, opened: OpenSegment, segment: Segment, state: State) -> bool:
-        """The segment has its final `state` and its open row is gone.
+    def finish(self, opened: OpenSegment, segment: Segment, state: State, *, stays_open: bool = False) -> bool:
+        """The segment has its `state`, which is final unless it `stays_open`: then its open row is gone.
 
         False if a sweeper has taken it over, or if the ledger does not answer: then it stays doubtful.
         """
         done = replace(segment, state=state)
-        operations = [
-            rows.merge(f"s-{segment.id}", changing_values(done), opened.etag),
-            rows.delete(f"o-{segment.id}", opened.open_etag),
-        ]
+        operations = [rows.merge(f"s-{segment.id}", changing_values(done), opened.etag)]
+        if not stays_open:
+            operations.append(rows.delete(f"o-{segment.id}", opened.open_etag))
         for _ in range(FINISH_ATTEMPTS_MAX):
             try:
                 self._table.transact(self._key, operations)
@@ -183,11 +187,35 @@ class Ledger:
 
     def open_segments(self) -> Iterator[OpenSegment]:
         """The segments that are not finished, oldest first."""
-        for row in self._table.rows(self._key, "o-"):
-            found = self._table.get(self._key, "s-" + row.key[2:])
-            # It may have been finished since its open row was read, and with it that row is gone.
-            if found is not None and (segment := segment_of(found)).state == "staged":
-                yield OpenSegment(segment, found.etag, row.etag, found.age_s, row.age_s)
+        open_rows = list(self._table.rows(self._key, "o-"))
+        for start, group in groupby(open_rows, key=lambda row: "s-" + row.key[2 : 2 + NEIGHBOURS_DIGITS]):
+            neighbours = list(group)
+            if len(neighbours) > NEIGHBOURS_READ_SINGLY:
+                found = {row.key: row for row in self._table.rows(self._key, start)}
+            else:
+                each = (self._table.get(self._key, "s-" + row.key[2:]) for row in neighbours)
+                found = {row.key: row for row in each if row is not None}
+            for row in neighbours:
+                read = found.get("s-" + row.key[2:])
+                # It may have been finished since its open row was read, and with it that row is gone.
+                if read is not None and (segment := segment_of(read)).state != "landed":
+                    yield OpenSegment(segment, read.etag, row.etag, read.age_s, row.age_s)
+
+    def opened(self, segment_id: str) -> OpenSegment | None:
+        """The segment with the ETags of its rows, of which an empty one is not there; None if there is none."""
+        found = self._table.get(self._key, f"s-{segment_id}")
+        if found is None:
+            return None
+        open_row = self._table.get(self._key, f"o-{segment_id}")
+        open_etag = open_row.etag if open_row else ""
+        return OpenSegment(segment_of(found), found.etag, open_etag, found.age_s, found.age_s)
+
+    def reopen(self, opened: OpenSegment, segment: Segment) -> bool:
+        """The segment is as `segment` says, and open; False if it has changed meanwhile, or nobody knows."""
+        operations = [rows.merge(f"s-{segment.id}", changing_values(segment), opened.etag)]
+        if not opened.open_etag:
+            operations.append(rows.create(f"o-{segment.id}", {}))
+        return self._try(operations)
 
     def _create(self, partition: str, key: str, values: dict[str, str]) -> None:
         """The row is there, ours or another's."""
@@ -227,8 +255,7 @@ class Ledger:
     def _read_back(self, segment: Segment, error: Exception) -> OpenSegment:
         """The segment of a commit whose reply says nothing, found in the ledger."""
         try:
-            found = self._table.get(self._key, f"s-{segment.id}")
-            open_row = self._table.get(self._key, f"o-{segment.id}") if found else None
+            found = self.opened(segment.id)
         except TransientError as silent:
             raise OutcomeUnknownError(
                 f"ledger: {segment.topic}: neither the commit of segment {segment.id} nor the question about it "
@@ -238,8 +265,7 @@ class Ledger:
             raise PositionMovedError(
                 f"ledger: {segment.topic}: segment {segment.id} was not committed; load the positions and trim"
             ) from error
-        open_etag = open_row.etag if open_row else ""
-        return OpenSegment(segment_of(found), found.etag, open_etag, found.age_s, found.age_s)
+        return found
 
 
 def topics(table: Table) -> list[tuple[str, str]]:

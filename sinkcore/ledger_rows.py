@@ -170,8 +170,8 @@ def segment_values(segment: Segment) -> dict[str, Any]:
         "topic": segment.topic,
         "ranges": ranges_to_json(segment.ranges),
         "replay": segment.replay,
+        "topic_id": segment.topic_id,
         "records": segment.records,
-        "dead_letters": segment.dead_letters,
         **changing_values(segment),
     }
 
@@ -181,6 +181,7 @@ def changing_values(segment: Segment) -> dict[str, Any]:
     return {
         "state": segment.state,
         "blobs": blobs_to_json(segment.blobs),
+        "dead_letters": segment.dead_letters,
         "attempts": segment.attempts,
         "waiting": segment.waiting,
     }
@@ -200,4 +201,5 @@ def segment_of(row: Row) -> Segment:
         attempts=values["attempts"],
         waiting=values.get("waiting", False),
         replay=values.get("replay", False),
+        topic_id=values.get("topic_id", ""),
     )

@@ -26,11 +26,12 @@ class Queueing:
     queue: IngestionQueue
     executor: Executor
     dead_letters_container: str
+    confirm: bool
 
     def finish(
         self, ledger: Ledger, opened: OpenSegment, deadline: Deadline, bodies: Mapping[str, bytes] | None = None
     ) -> bool:
-        """Every blob of the segment is queued and the ledger says so; False where something is left to do.
+        """Every blob that is due is queued and the ledger says so; False where something is left to do.
 
         The states of the segment's blobs are what is known before this attempt; the ledger has them as `staged`
         meanwhile. `bodies` holds content by path, for who has it at hand. What fails is left to the sweeper, with
@@ -40,16 +41,21 @@ class Queueing:
         def queue_one(blob: Blob) -> BlobState:
             return self._queue(opened.segment, blob, deadline, bodies)
 
-        waiting = [blob for blob in opened.segment.blobs if blob.state != "queued"]
+        waiting = [blob for blob in opened.segment.blobs if blob.is_due]
         states = dict(zip((b.path for b in waiting), self._run(queue_one, waiting), strict=True))
         segment = opened.segment.with_blob_states(states)
-        if any(blob.state != "queued" for blob in segment.blobs):
+        if any(blob.is_due for blob in segment.blobs):
             ledger.note(opened, segment)
             return False
-        if ledger.finish(opened, segment, "queued"):
+        stays_open = segment.outcome != "queued" or self.confirms(segment)
+        if ledger.finish(opened, segment, segment.outcome, stays_open=stays_open):
             return True
         event("segment_not_marked", logging.WARNING, topic=segment.topic, segment=segment.id)
         return False
+
+    def confirms(self, segment: Segment) -> bool:
+        """Whether the segment stays open until ADX says that it has landed."""
+        return self.confirm and segment.tells_itself
 
     def _run(self, call: Callable[[Blob], BlobState], blobs: list[Blob]) -> list[BlobState]:
         # A hop through the executor costs more than it saves for a single blob.
@@ -76,7 +82,10 @@ class Queueing:
 
     def _put_dead_letters(self, segment: Segment, blob: Blob, bodies: Mapping[str, bytes] | None) -> None:
         data = bodies[blob.path] if bodies else self.blobs.get(blob.container, blob.path)
-        path = blob_path(segment.topic, segment.id, DEAD_LETTERS_NAME)
+        # Those that became dead letters when ADX had refused them are a blob of their own, after the first.
+        number = sum(each.kind == "dead_letters" for each in segment.blobs[: segment.blobs.index(blob)])
+        name = f"-{number}{DEAD_LETTERS_NAME}" if number else DEAD_LETTERS_NAME
+        path = blob_path(segment.topic, segment.id, name)
         self.blobs.put(self.dead_letters_container, path, data)
         event("dead_letters_written", logging.WARNING, topic=segment.topic, dead_letters=blob.rows, path=path)
 

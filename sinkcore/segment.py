@@ -15,14 +15,18 @@ from sinkcore.records import OffsetRange
 State = Literal["staged", "queued", "landed", "failed"]
 # A blob that was `queued` needs no more; one that is `unsent` certainly was not queued; of a `staged` one nobody
 # knows. In the ledger every blob is `staged` while somebody is at queueing it: who dies then leaves a doubt.
-BlobState = Literal["staged", "unsent", "queued"]
+# The others are what ADX has refused: docs/ledger.md has all of them ("Rows").
+BlobState = Literal["staged", "unsent", "queued", "again", "set_up", "refused", "failed", "mended"]
+# ADX's longest code has 53 characters.
+ERROR_MAX_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
     """A staged blob with all that queueing it needs, so that a changed setting never re-aims staged data.
 
-    `kind` is `rows` for a body that ADX ingests, `dead_letters` for one that goes to the users' container.
+    `kind` is `rows` for a body that ADX ingests, `dead_letters` for one that goes to the users' container. `error`
+    is ADX's code for its last refusal, and `failures` how many there were.
     """
 
     kind: Literal["rows", "dead_letters"]
@@ -38,6 +42,13 @@ class Blob:
     metadata: str | None = None
     source_id: str = ""
     state: BlobState = "staged"
+    error: str = ""
+    failures: int = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is to be queued."""
+        return self.state in ("staged", "unsent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,8 @@ class Segment:
     """What one commit adds: offset ranges of one topic, and the blobs that hold their records.
 
     `waiting` says that a sweeper has claimed it, that nobody queues it, and that ADX is to be asked about it.
-    `replay` says that a person had its offsets taken once more.
+    `replay` says that a person had its offsets taken once more. `topic_id` is which topic of that name they are
+    of; empty where the broker has no ids.
     """
 
     id: str
@@ -58,15 +70,34 @@ class Segment:
     attempts: int = 0
     waiting: bool = False
     replay: bool = False
+    topic_id: str = ""
+
+    @property
+    def outcome(self) -> State:
+        """Its state by what is known of its blobs."""
+        states = {blob.state for blob in self.blobs}
+        if states & {"set_up", "refused", "failed"}:
+            return "failed"
+        return "queued" if states <= {"queued", "mended"} else "staged"
+
+    @property
+    def tells_itself(self) -> bool:
+        """Whether ADX can be asked about it: each of its rows carries its id, and there are some."""
+        rows = [blob for blob in self.blobs if blob.kind == "rows"]
+        return bool(rows) and all(blob.metadata is not None for blob in rows)
 
     def with_blob_states(self, states: dict[str, BlobState]) -> Segment:
         """The segment with the state of each blob whose path `states` names."""
         blobs = tuple(replace(blob, state=states.get(blob.path, blob.state)) for blob in self.blobs)
         return replace(self, blobs=blobs)
 
+    def with_blob(self, blob: Blob) -> Segment:
+        """The segment with `blob` in the place of its blob of that path."""
+        return replace(self, blobs=tuple(blob if each.path == blob.path else each for each in self.blobs))
+
     def with_waiting_blobs(self, state: BlobState) -> Segment:
-        """The segment with `state` for each blob that is not queued."""
-        return self.with_blob_states({blob.path: state for blob in self.blobs if blob.state != "queued"})
+        """The segment with `state` for each blob that is to be queued."""
+        return self.with_blob_states({blob.path: state for blob in self.blobs if blob.is_due})
 
 
 def new_segment_id(now_ms: int) -> str:
@@ -93,6 +124,11 @@ def folder_of(topic: str, day: date) -> str:
     """Where the topic's blobs of that day lie: `<topic>/<yyyy>/<mm>/<dd>/`."""
     bare = topic.rstrip(".")
     return f"{bare}{'=2E' * (len(topic) - len(bare))}/{day:%Y/%m/%d}/"
+
+
+def topic_of_folder(folder: str) -> str:
+    """The topic whose blobs lie below `<folder>/`."""
+    return folder.replace("=2E", ".")
 
 
 def source_id_of(segment_id: str, index: int) -> str:

@@ -155,7 +155,12 @@ class Settings:
         allowed="NCRONTAB of six fields",
         read=_read_schedule,
     )
-    confirm: str = one_of("SINK_CONFIRM", ("none",), "How `landed` is known", "none", later=("query",))
+    confirm: str = one_of(
+        "SINK_CONFIRM",
+        ("query", "none"),
+        "How `landed` is known",
+        "<`query` where a route has `metadata`, else `none`>",
+    )
     pending_max: int = number(
         "SINK_PENDING_MAX", 1_000, 1, 100_000, "Segments waiting for ADX before Kafka holds the rest"
     )

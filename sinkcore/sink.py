@@ -119,7 +119,9 @@ class Sink:
     @property
     def queueing(self) -> Queueing:
         """How a committed segment gets into ADX's queue."""
-        return Queueing(self.blobs, self.queue, self.executor, self.settings.dead_letters_container)
+        settings = self.settings
+        confirm = settings.confirm != "none"
+        return Queueing(self.blobs, self.queue, self.executor, settings.dead_letters_container, confirm)
 
     def topic(self, name: str) -> Topic:
         """The topic, started if it never was; what the sweeper writes about it is at most 10 s old."""
@@ -227,7 +229,8 @@ class Sink:
             )
         gaps = [move.gap for move in moves if move.gap is not None]
         try:
-            opened, moved = topic.ledger.commit(staged.segment, [move.cursor for move in moves], gaps)
+            segment = replace(staged.segment, topic_id=topic.row.topic_id)
+            opened, moved = topic.ledger.commit(segment, [move.cursor for move in moves], gaps)
         except PositionMovedError:
             topic.positions = None
             return None

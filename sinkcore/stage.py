@@ -14,7 +14,7 @@ from sinkcore.encode import Body, Encoded, encode
 from sinkcore.errors import RecordError
 from sinkcore.records import OffsetRange, Slice
 from sinkcore.routes import Route
-from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
+from sinkcore.segment import ERROR_MAX_CHARS, Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.settings import Settings
 from sinkcore.staging import Blobs
 from sinkcore.table import PROPERTY_MAX_CHARS
@@ -65,7 +65,8 @@ class Stage:
             letters = encode_dead_letters([(route, r) for r in encoded.refused], self.clock.now_ms())
             blobs.append(self._dead_letters_blob(topic, segment_id, letters))
             bodies.append(letters.data)
-        if len(blobs_to_json(tuple(blobs))) > PROPERTY_MAX_CHARS:
+        # ADX's codes may be added to each of them.
+        if len(blobs_to_json(tuple(blobs))) + len(blobs) * ERROR_MAX_CHARS > PROPERTY_MAX_CHARS:
             return None
         by_path = {blob.path: data for blob, data in zip(blobs, bodies, strict=True)}
         self._upload(by_path)

@@ -7,19 +7,22 @@ from dataclasses import dataclass, field, replace
 
 from sinkcore.clock import Deadline
 from sinkcore.drain import drain_gaps
-from sinkcore.errors import SinkError
-from sinkcore.landed import LandedRows
+from sinkcore.errors import SinkError, TransientError
+from sinkcore.failures import FailedIngestions
+from sinkcore.landed import Answers, LandedRows
 from sinkcore.ledger import Ledger, topics
 from sinkcore.ledger_rows import OpenSegment
+from sinkcore.mend import Mending
 from sinkcore.partitions import Seen, check_partitions
+from sinkcore.refusals import Refusals
 from sinkcore.retention import remove_old
 from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
-from sinkcore.unfinished import Unfinished
+from sinkcore.unfinished import Tally, Unfinished
 
 REMOVE_EVERY_S = 3600.0
-# So many blobs that ADX refuses in a row, and the rest of the sweep leaves it alone; the next one tries again.
-REFUSALS_MAX = 3
+# Messages of the failures queue are noted for so long at most; what is left comes again.
+NOTE_MAX_S = 20.0
 
 
 @dataclass(slots=True)
@@ -31,13 +34,20 @@ class Sweeper:
 
     sink: Sink
     landed: LandedRows
+    failures: FailedIngestions
     seen: Seen = field(default_factory=Seen)
+    mute_tables: set[tuple[str, str]] = field(default_factory=set)
     removed_at_s: dict[str, float] = field(default_factory=dict)
 
     def sweep(self) -> int:
         """Every topic that was ever started is swept, as far as time allows; how many segments were finished."""
-        deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
         finished = 0
+        try:
+            note_until = Deadline.after(self.sink.clock, NOTE_MAX_S)
+            Refusals(self.sink.table, self.sink.blobs, self.failures).note(note_until)
+        except TransientError as error:
+            event("failures_not_read", logging.WARNING, error=str(error))
+        deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
         for name, group in topics(self.sink.table):
             if deadline.is_past():
                 break
@@ -75,20 +85,51 @@ class Sweeper:
     def _finish_segments(self, topic: Topic, deadline: Deadline) -> tuple[int, int]:
         """How many segments were finished, and how many are left that ADX has not taken."""
         unfinished = Unfinished(
-            self.sink.settings, self.sink.queueing, self.landed, self.sink.new_id(self.sink.clock.now_ms())
+            self.sink.settings,
+            self.sink.queueing,
+            Answers(topic.name, self.landed),
+            Mending(self.sink, topic),
+            self.sink.new_id(self.sink.clock.now_ms()),
         )
-        finished = pending = refused = 0
-        for opened in topic.ledger.open_segments():
-            may_try = not deadline.is_past() and refused < REFUSALS_MAX
-            if may_try and unfinished.finish(topic.ledger, opened, deadline):
-                finished, refused = finished + 1, 0
-            elif _waits_for_adx(opened):
-                pending += 1
-                refused += not opened.segment.waiting
+        segments = list(topic.ledger.open_segments())
+        unfinished.ask(segments)
+        finished = pending = 0
+        for opened in segments:
+            if not deadline.is_past() and unfinished.finish(topic.ledger, opened, deadline):
+                finished += 1
+            else:
+                pending += _waits_for_adx(opened)
+        self._say(topic, unfinished.tally)
         return finished, pending
+
+    def _say(self, topic: Topic, tally: Tally) -> None:
+        """What the sweep found of the topic's queued segments, in a line for each kind of finding."""
+        if tally.landed:
+            event(
+                "segment_landed",
+                logging.WARNING if tally.rows_repeated else logging.INFO,
+                topic=topic.name,
+                segments=tally.landed,
+                rows=tally.rows,
+                rows_repeated=tally.rows_repeated,
+            )
+        if tally.late:
+            event(
+                "segments_late",
+                logging.ERROR,
+                topic=topic.name,
+                segments=tally.late,
+                oldest_s=round(tally.oldest_s),
+                given_up=tally.given_up,
+            )
+        for db, table in sorted(tally.impossible - self.mute_tables):
+            event("confirmation_impossible", logging.WARNING, topic=topic.name, db=db, table=table)
+        self.mute_tables |= tally.impossible
 
 
 def _waits_for_adx(opened: OpenSegment) -> bool:
-    """Somebody has tried to queue it and could not, or nobody knows; one that is under way does not count."""
+    """Somebody has tried to queue it and could not, or nobody knows; one that is under way, or with ADX, does not
+    count."""
     segment = opened.segment
-    return segment.attempts > 0 or any(blob.state == "unsent" for blob in segment.blobs)
+    tried = segment.attempts > 0 or any(blob.state in ("unsent", "again", "set_up") for blob in segment.blobs)
+    return tried and segment.state != "queued"

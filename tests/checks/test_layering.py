@@ -19,10 +19,10 @@ ORDER = (
     *("records", "routes", "connections", "settings", "segment"),
     *("encode",),
     *("kafka", "gaps", "reading", "kafkalog"),
-    *("table", "staging", "ingest", "landed", "deadletters"),
-    *("ledger_rows", "ledger", "cursors", "queueing"),
+    *("table", "staging", "ingest", "failures", "landed", "deadletters"),
+    *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),
     *("stage", "start", "holes", "sink"),
-    *("drain", "partitions", "unfinished", "retention", "sweep"),
+    *("drain", "partitions", "mend", "unfinished", "retention", "sweep"),
     *("operate", "triggers", "clients"),
 )
 # Who may import whom at the top. The operator's command line imports sinkcore, and is imported by tests alone.

@@ -87,7 +87,7 @@ def deliver_and_settle(place: Place, fails: FaultProxy, ahead: FaultProxy, fault
     place.settle(ahead)
     assert place.landed_offsets(2) == once(0, 1)
     assert len(place.dead_letters()) == 1
-    assert place.states == ["queued"]
+    assert place.states == ["landed"]
     return failed
 
 

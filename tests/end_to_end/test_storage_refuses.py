@@ -105,7 +105,7 @@ def taken_once(place: Place, table: FaultProxy) -> None:
     assert place.ledger_offsets() == OFFSETS
     assert place.landed_offsets(len(ROWS)) == ROWS
     assert [(letter["offset"], letter["value"]) for letter in place.dead_letters()] == [(2, VALUE)]
-    assert {segment.state for segment in place.ledger.segments()} == {"queued"}
+    assert set(place.states) == {"landed"}
 
 
 @pytest.mark.parametrize("what", REFUSALS)

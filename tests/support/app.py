@@ -18,11 +18,19 @@ from sinkcore.segment import blob_path
 from sinkcore.settings import Settings, read_settings
 from sinkcore.sink import Sink
 from sinkcore.sweep import Sweeper
-from sinkcore.unfinished import CLAIM_MARGIN_S
+from sinkcore.unfinished import CLAIM_MARGIN_S, REST_MAX_S
 from tests.support.events import Sent, events_of
-from tests.support.faults import SteppedBlobs, SteppedQueue, SteppedTable, Steps
+from tests.support.faults import SteppedBlobs, SteppedFailures, SteppedQueue, SteppedTable, Steps
 from tests.support.kafka import MemoryKafka
-from tests.support.memory import ManualClock, MemoryBlobs, MemoryQueue, MemoryRows, MemoryTable, SameThread
+from tests.support.memory import (
+    ManualClock,
+    MemoryBlobs,
+    MemoryFailures,
+    MemoryQueue,
+    MemoryRows,
+    MemoryTable,
+    SameThread,
+)
 
 TOPIC = "flights"
 PARTITIONS = 100
@@ -53,6 +61,7 @@ class World:
     table: MemoryTable = field(init=False)
     blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
     queue: MemoryQueue = field(init=False)
+    failures: MemoryFailures = field(init=False)
     landed: MemoryRows = field(init=False)
     kafka: MemoryKafka = field(default_factory=MemoryKafka)
     seen: Seen = field(default_factory=Seen)
@@ -60,7 +69,8 @@ class World:
     def __post_init__(self) -> None:
         self.table = MemoryTable(self.clock)
         self.queue = MemoryQueue(self.clock)
-        self.landed = MemoryRows(self.queue)
+        self.failures = MemoryFailures(self.clock)
+        self.landed = MemoryRows(self.queue, failures=self.failures)
         for topic in self.settings.topics:
             self.kafka.create(topic, PARTITIONS)
 
@@ -88,15 +98,33 @@ class World:
         )
 
     def sweep(self, sink: Sink | None = None) -> int:
-        """One run of the sweeper, of a worker of its own unless `sink` is given."""
-        return Sweeper(sink or self.sink(), self.landed, self.seen).sweep()
+        """One run of the sweeper, of a worker of its own unless `sink` is given, after ADX has done its work."""
+        self.landed.ingest()
+        return Sweeper(sink or self.sink(), self.landed, self.failures, self.seen).sweep()
+
+    def stepped_sweep(self, steps: Steps) -> int:
+        """One run of the sweeper whose every call to the outside is a step."""
+        self.landed.ingest()
+        failures = SteppedFailures(self.failures, steps)
+        return Sweeper(self.stepped_sink(steps), self.landed, failures, self.seen).sweep()
+
+    def sweep_late(self) -> int:
+        """One run once ADX has had its time for all that it was sent, and every rest is over."""
+        self.clock.advance(max(self.landed.batching + self.settings.doubt_margin_s, REST_MAX_S) + 1)
+        return self.sweep()
 
     def sweep_to_the_end(self, sink: Sink | None = None) -> int:
-        """As many runs, at the times that matter, as it takes to finish whatever one worker left behind."""
+        """As many runs, at the times that matter, as it takes to finish whatever one worker left behind.
+
+        The last one finds what has landed, and is not counted.
+        """
         self.clock.advance(self.settings.invocation_max_s + CLAIM_MARGIN_S + 1)
         finished = self.sweep(sink)
         self.clock.advance(self.landed.batching + self.settings.doubt_margin_s + 1)
-        return finished + self.sweep(sink)
+        finished += self.sweep(sink)
+        self.clock.advance(self.landed.batching + self.settings.doubt_margin_s + 1)
+        self.sweep()
+        return finished
 
     def batch(self, records: Iterable[Sent], topic: str = TOPIC) -> list[func.KafkaEvent]:
         """The records as the trigger delivers them; Kafka has them too."""
@@ -120,6 +148,16 @@ class World:
     def queued_offsets(self) -> Counter[tuple[int, int]]:
         """How often each (partition, offset) was sent to ADX."""
         return Counter((row["_kafka"]["partition"], row["_kafka"]["offset"]) for row in self.queued_rows())
+
+    def landed_offsets(self) -> Counter[tuple[int, int]]:
+        """How often each (partition, offset) is in ADX's tables."""
+        self.landed.ingest()
+        rows = (
+            json.loads(line)
+            for blob in self.landed.landed
+            for line in gzip.decompress(self.blobs.get(blob.container, blob.path)).splitlines()
+        )
+        return Counter((row["_kafka"]["partition"], row["_kafka"]["offset"]) for row in rows)
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Every dead letter in the users' container, its bytes decoded."""

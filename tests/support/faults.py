@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sinkcore.errors import OutcomeUnknownError
+from sinkcore.failures import FailedIngestion
 from sinkcore.segment import Blob
 from sinkcore.table import Operation, Row, Table
 
@@ -99,6 +100,21 @@ class SteppedQueue:
 
     def queue(self, blob: Blob, url: str, timeout_s: float) -> None:
         self.steps.take("queue", lambda: self.inner.queue(blob, url, timeout_s))
+
+
+@dataclass
+class SteppedFailures:
+    """A queue of failed ingestions whose every call is a step."""
+
+    inner: Any
+    steps: Steps
+
+    def receive(self, most: int) -> list[FailedIngestion]:
+        found: list[FailedIngestion] = self.steps.take("receive", lambda: self.inner.receive(most))
+        return found
+
+    def delete(self, message: FailedIngestion) -> None:
+        self.steps.take("delete message", lambda: self.inner.delete(message))
 
 
 @dataclass

@@ -6,13 +6,17 @@ them holds there.
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sinkcore.errors import ConflictError
+from sinkcore.failures import HIDDEN_S, FailedIngestion, read_message
 from sinkcore.segment import Blob
 from sinkcore.table import OPERATIONS_MAX, PROPERTY_MAX_CHARS, Operation, Row
 
@@ -149,25 +153,102 @@ class MemoryQueue:
 
 
 @dataclass
+class MemoryFailures:
+    """The queue of failed ingestions: messages as ADX writes them, by id, with the time when they show."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    messages: dict[int, tuple[str, int]] = field(default_factory=dict)
+    fails_with: Exception | None = None
+    _ids: Iterator[int] = field(default_factory=itertools.count)
+
+    def put(self, text: str) -> None:
+        self.messages[next(self._ids)] = (text, self.clock.ms)
+
+    def report(self, url: str, code: str, **more: Any) -> None:
+        """ADX has refused the blob; `more` replaces fields of the message."""
+        body = {
+            "OperationId": "7a1c8f0e-0000-4000-8000-000000000000",
+            "Database": "db",
+            "Table": "Flights",
+            "FailedOn": "2026-01-02T03:04:05Z",
+            "IngestionSourcePath": url.partition("?")[0],
+            "Details": "VERY-PRIVATE is no number",
+            "ErrorCode": code,
+            "FailureStatus": "Permanent",
+            "ShouldRetry": False,
+        }
+        self.put(base64.b64encode(json.dumps(body | more).encode()).decode())
+
+    def receive(self, most: int) -> list[FailedIngestion]:
+        if self.fails_with is not None:
+            raise self.fails_with
+        found = [(n, text) for n, (text, at_ms) in self.messages.items() if at_ms <= self.clock.ms][:most]
+        for number, text in found:
+            self.messages[number] = (text, self.clock.ms + HIDDEN_S * 1000)
+        return [read_message(text, number) for number, text in found]
+
+    def delete(self, message: FailedIngestion) -> None:
+        self.messages.pop(message.handle, None)
+
+
+@dataclass
 class MemoryRows:
-    """Tables into which every queued blob falls once the batching time is over."""
+    """Tables into which every queued blob falls once the batching time is over, unless `refusal` has a code.
+
+    `lacking` are tables and mappings that ADX does not have.
+    """
 
     queue: MemoryQueue
     batching: float = 300.0
     fails_with: Exception | None = None
     tells_segments_apart: bool = True
+    failures: MemoryFailures = field(default_factory=MemoryFailures)
+    refusal: Callable[[Blob], str | None] = lambda _: None
+    refusal_more: dict[str, Any] = field(default_factory=dict)
+    lacking: set[str | None] = field(default_factory=set)
+    landed: list[Blob] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    _sealed: int = 0
 
     def batching_s(self, blob: Blob) -> float:  # noqa: ARG002 - one policy for all tables
         return self.batching
 
-    def count(self, blob: Blob, segment_id: str) -> int | None:
+    def counts(self, blob: Blob, segment_ids: Sequence[str]) -> dict[str, int] | None:
+        self.ingest()
+        self.asked.append(len(segment_ids))
         if self.fails_with is not None:
             raise self.fails_with
         if not self.tells_segments_apart:
             return None
-        landed = [
-            queued
-            for (queued, _), at_ms in zip(self.queue.queued, self.queue.queued_at_ms, strict=True)
+        found = Counter[str]()
+        for each in self.landed:
+            if each.table == blob.table:
+                found[each.path.split("/")[-2]] += each.rows
+        return {segment_id: found[segment_id] for segment_id in segment_ids if found[segment_id]}
+
+    def takes(self, blob: Blob) -> bool:
+        if self.fails_with is not None:
+            raise self.fails_with
+        return not self.lacking & {blob.table, blob.mapping}
+
+    def ingest(self) -> None:
+        """ADX has ingested, or refused, what it has had for its batching time."""
+        due = [
+            each
+            for each, at_ms in zip(self.queue.queued, self.queue.queued_at_ms, strict=True)
             if at_ms + self.batching * 1000 <= self.queue.clock.ms
         ]
-        return sum(b.rows for b in landed if b.table == blob.table and segment_id in b.path)
+        for blob, url in due[self._sealed :]:
+            code = self._code_for(blob)
+            if code is None:
+                self.landed.append(blob)
+            else:
+                self.failures.report(url, code, **self.refusal_more)
+        self._sealed = len(due)
+
+    def _code_for(self, blob: Blob) -> str | None:
+        if blob.table in self.lacking:
+            return "BadRequest_TableNotExist"
+        if blob.mapping in self.lacking:
+            return "BadRequest_MappingReferenceWasNotFound"
+        return self.refusal(blob)

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sinkcore.segment import Blob
+from sinkcore.unfinished import REST_MAX_S
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.faults import Steps, Stopped
@@ -42,7 +44,7 @@ def recover(world: World) -> None:
 def check(world: World) -> None:
     assert world.ledger_offsets() == dict.fromkeys(OFFSETS, 1), "each offset is in exactly one segment"
     assert world.dead_offsets() == {(0, 7): 1}
-    assert {segment.state for segment in world.ledger.segments()} == {"queued"}
+    assert {segment.state for segment in world.ledger.segments()} == {"landed"}
     assert list(world.ledger.open_segments()) == []
     assert world.queued_offsets() == dict.fromkeys(ROWS, 1), "nothing is lost, and nothing repeated"
 
@@ -89,6 +91,74 @@ def test_a_sweeper_that_dies_at_a_step_is_followed_by_one_that_finishes(
     recover(world)
 
     check(world)
+
+
+# ADX's answers to the first blobs that it is sent, and which records then are dead letters.
+REFUSALS: dict[str, tuple[list[tuple[str, bool]], set[tuple[int, int]]]] = {
+    "try again": ([("General_InternalServerError", True)], set()),
+    "no such table": ([("BadRequest_TableNotExist", False)], set()),
+    "broken data": ([("BadRequest_InvalidBlob", False)], set()),
+    "broken data, twice": ([("BadRequest_InvalidBlob", False)] * 2, ROWS),
+    "try again, then broken data": (
+        [("General_InternalServerError", True), ("BadRequest_InvalidBlob", False)],
+        set(),
+    ),
+    "nobody knows": ([("BadRequest_New", False)], set()),
+}
+SWEEPS = 6
+
+
+def refused_world(what: str, confirm: str) -> World:
+    world = World(settings_of(SINK_CONFIRM=confirm))
+    world.sink().deliver(TOPIC, world.batch(RECORDS))
+    answers = iter(REFUSALS[what][0])
+
+    def refusal(_: Blob) -> str | None:
+        code, retry = next(answers, (None, False))
+        world.landed.refusal_more = {"ShouldRetry": retry}
+        return code
+
+    world.landed.refusal = refusal
+    return world
+
+
+def steps_of_sweeps(what: str, confirm: str) -> list[int]:
+    """How many steps each of the sweeps takes that follow a refusal."""
+    world = refused_world(what, confirm)
+    counts = []
+    for _ in range(SWEEPS):
+        world.clock.advance(REST_MAX_S + 1)
+        world.stepped_sweep(steps := Steps())
+        counts.append(len(steps.taken))
+    return counts
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("confirm", ["query", "none"])
+@pytest.mark.parametrize("what", REFUSALS)
+def test_a_sweeper_that_dies_at_any_step_forgets_no_refusal_and_repeats_nothing(
+    what: str, confirm: str, after: bool
+) -> None:
+    """The message goes last; until then the next sweeper meets it again, and finds in the ledger what was done."""
+    _, refused = REFUSALS[what]
+    points = [(n, step) for n, count in enumerate(steps_of_sweeps(what, confirm)) for step in range(1, count + 1)]
+    assert len(points) > 40
+    for n, step in points:
+        world = refused_world(what, confirm)
+        for number in range(SWEEPS + 2):
+            world.clock.advance(REST_MAX_S + 1)
+            with suppress(Stopped):
+                world.stepped_sweep(Steps(step, after) if number == n else Steps())
+
+        rows = {} if what == "nobody knows" else dict.fromkeys(ROWS - refused, 1)
+        assert world.landed_offsets() == rows, (n, step)
+        assert world.dead_offsets() == dict.fromkeys(refused | {(0, 7)}, 1), (n, step)
+        assert world.ledger_offsets() == dict.fromkeys(OFFSETS, 1)
+        assert list(world.ledger.open_segments()) == [], (n, step)
+        assert world.failures.messages == {}
+        (segment,) = world.ledger.segments()
+        assert segment.dead_letters == len(refused) + 1
+        assert (segment.state == "failed") == (what == "nobody knows")
 
 
 @pytest.mark.parametrize("worker_stops_after", ["transact create,create", "queue"])

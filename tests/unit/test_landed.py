@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import replace
 
@@ -10,13 +11,21 @@ import pytest
 from azure.kusto.data import KustoClient, KustoConnectionStringBuilder
 
 from sinkcore.errors import TransientError
-from sinkcore.landed import BATCHING_DEFAULT_S, BATCHING_READ_EVERY_S, AdxRows
-from sinkcore.segment import Blob
+from sinkcore.landed import (
+    ASKED_MAX,
+    BATCHING_DEFAULT_S,
+    BATCHING_READ_EVERY_S,
+    CLOCK_SKEW_S,
+    AdxRows,
+    NotAllowedError,
+)
+from sinkcore.segment import Blob, new_segment_id
 from tests.conftest import Adx
 from tests.support.memory import ManualClock
 from tests.support.proxy import Fault, proxy_to
 
-SEGMENT, OTHER = "a" * 32, "b" * 32
+NOW_MS = time.time_ns() // 1_000_000
+SEGMENT, OTHER, NONE = (new_segment_id(NOW_MS) for _ in range(3))
 BLOB = Blob("rows", "staging", "p", 2, 10, 10, db="db", format="json", metadata="_kafka", source_id="")
 
 
@@ -47,6 +56,11 @@ class Engine:
         """A blob that goes by ADX's identity mapping."""
         return replace(BLOB, table=self.table)
 
+    def count(self, blob: Blob, segment: str) -> int | None:
+        """The segment's rows in the blob's table, asked about beside another one."""
+        found = self.rows.counts(blob, [NONE, segment])
+        return None if found is None else found.get(segment, 0)
+
     def do(self, text: str, db: str = "db") -> None:
         self.client.execute_mgmt(db, text)
 
@@ -73,9 +87,9 @@ METADATA_ROWS = tuple(
 def test_the_identity_mapping_puts_metadata_into_a_column_of_its_name(engine: Engine) -> None:
     engine.make("n: long, _kafka: dynamic", *METADATA_ROWS)
 
-    assert engine.rows.count(engine.blob, SEGMENT) == 3
-    assert engine.rows.count(engine.blob, OTHER) == 1
-    assert engine.rows.count(engine.blob, "c" * 32) == 0
+    assert engine.count(engine.blob, SEGMENT) == 3
+    assert engine.count(engine.blob, OTHER) == 1
+    assert engine.count(engine.blob, NONE) == 0
 
 
 @pytest.mark.parametrize("path", ["$._kafka", "$['_kafka']", '$["_kafka"]'])
@@ -83,7 +97,7 @@ def test_a_mapping_may_put_all_metadata_into_one_column(engine: Engine, path: st
     engine.make("n: long, meta: dynamic", *METADATA_ROWS)
     blob = engine.map(column("n", "$.n"), column("meta", path))
 
-    assert engine.rows.count(blob, SEGMENT) == 3
+    assert engine.count(blob, SEGMENT) == 3
 
 
 def test_a_mapping_may_be_written_in_the_other_ways_that_adx_takes(engine: Engine) -> None:
@@ -91,7 +105,7 @@ def test_a_mapping_may_be_written_in_the_other_ways_that_adx_takes(engine: Engin
     blob = engine.map({"Column": "meta", "Properties": {"Path": "$._kafka"}})
     old = engine.map({"column": "meta", "path": "$._kafka"}, name="old")
 
-    assert engine.rows.count(blob, SEGMENT) == engine.rows.count(old, SEGMENT) == 3
+    assert engine.count(blob, SEGMENT) == engine.count(old, SEGMENT) == 3
 
 
 @pytest.mark.parametrize("path", ["$._kafka.segment", "$['_kafka']['segment']", "$._kafka['segment']"])
@@ -99,7 +113,7 @@ def test_a_mapping_may_put_the_segment_into_a_column_of_its_own(engine: Engine, 
     engine.make("n: long, part: string", f"1,{SEGMENT}", f"2,{OTHER}", f"3,{SEGMENT}")
     blob = engine.map(column("n", "$.n"), column("part", path))
 
-    assert engine.rows.count(blob, SEGMENT) == 2
+    assert engine.count(blob, SEGMENT) == 2
 
 
 def test_a_mapping_without_metadata_cannot_tell_segments_apart(engine: Engine) -> None:
@@ -107,14 +121,14 @@ def test_a_mapping_without_metadata_cannot_tell_segments_apart(engine: Engine) -
     engine.make("n: long, part: string", f"1,{SEGMENT}")
     blob = engine.map(column("n", "$.n"), column("part", "$._kafka.topic"))
 
-    assert engine.rows.count(blob, SEGMENT) is None
+    assert engine.count(blob, SEGMENT) is None
 
 
 def test_a_table_without_the_column_cannot_tell_segments_apart(engine: Engine) -> None:
     """By the identity mapping a field without a column of its name is dropped."""
     engine.make("n: long", "1")
 
-    assert engine.rows.count(engine.blob, SEGMENT) is None
+    assert engine.count(engine.blob, SEGMENT) is None
 
 
 def test_a_mapping_that_is_not_there_yet_is_waited_for(engine: Engine) -> None:
@@ -122,12 +136,12 @@ def test_a_mapping_that_is_not_there_yet_is_waited_for(engine: Engine) -> None:
     engine.make("n: long, _kafka: dynamic")
 
     with pytest.raises(TransientError, match="has no JSON mapping later"):
-        engine.rows.count(replace(engine.blob, mapping="later"), SEGMENT)
+        engine.count(replace(engine.blob, mapping="later"), SEGMENT)
 
 
 def test_a_table_that_is_not_there_yet_is_waited_for(engine: Engine) -> None:
     with pytest.raises(TransientError, match="database db"):
-        engine.rows.count(engine.blob, SEGMENT)
+        engine.count(engine.blob, SEGMENT)
 
 
 def test_names_with_spaces_and_dots_are_asked_for_as_they_are(engine: Engine) -> None:
@@ -135,7 +149,7 @@ def test_names_with_spaces_and_dots_are_asked_for_as_they_are(engine: Engine) ->
     engine.make("n: long, ['meta data.of-kafka']: dynamic", *METADATA_ROWS)
     blob = engine.map(column("meta data.of-kafka", "$._kafka"))
 
-    assert engine.rows.count(blob, SEGMENT) == 3
+    assert engine.count(blob, SEGMENT) == 3
 
 
 def test_a_column_that_a_mapping_names_and_the_table_lacks_tells_nothing(engine: Engine) -> None:
@@ -143,7 +157,66 @@ def test_a_column_that_a_mapping_names_and_the_table_lacks_tells_nothing(engine:
     blob = engine.map(column("meta", "$._kafka"))
     engine.do(f".alter table {engine.table} (n: long)")
 
-    assert engine.rows.count(blob, SEGMENT) is None
+    assert engine.count(blob, SEGMENT) is None
+
+
+def test_many_segments_are_asked_about_in_one_question(engine: Engine) -> None:
+    """A sweep asks about everything that was queued in the last minutes."""
+    engine.make("n: long, _kafka: dynamic", *METADATA_ROWS)
+
+    assert engine.rows.counts(engine.blob, [SEGMENT, OTHER, NONE]) == {SEGMENT: 3, OTHER: 1}
+    assert engine.rows.counts(engine.blob, [new_segment_id(NOW_MS) for _ in range(ASKED_MAX)]) == {}
+
+
+def test_rows_that_were_ingested_long_before_the_segment_are_not_looked_at(engine: Engine) -> None:
+    """The question is asked every half minute, of tables of any size."""
+    later = new_segment_id(NOW_MS + (CLOCK_SKEW_S + 3600) * 1000)
+    engine.make("n: long, _kafka: dynamic", *METADATA_ROWS, f'9,"{{""segment"": ""{later}""}}"')
+
+    assert engine.rows.counts(engine.blob, [later]) == {}
+    assert engine.rows.counts(engine.blob, [later, SEGMENT]) == {later: 1, SEGMENT: 3}
+
+
+def test_a_mapping_of_the_database_is_found_too(engine: Engine) -> None:
+    engine.make("n: long, meta: dynamic", *METADATA_ROWS)
+    text = json.dumps([column("meta", "$._kafka")])
+    engine.do(f".create database db ingestion json mapping '{engine.table}M' '{text}'")
+    blob = replace(engine.blob, mapping=f"{engine.table}M")
+
+    assert engine.rows.takes(blob)
+    assert engine.count(blob, SEGMENT) == 3
+
+
+def test_adx_takes_a_blob_once_it_has_the_table_and_the_mapping(engine: Engine) -> None:
+    blob = replace(engine.blob, mapping="m")
+
+    assert not engine.rows.takes(engine.blob)
+    assert not engine.rows.takes(blob)
+    engine.make("n: long")
+    assert engine.rows.takes(engine.blob)
+    assert not engine.rows.takes(blob)
+    engine.map(column("n", "$.n"))
+    assert engine.rows.takes(blob)
+    with pytest.raises(TransientError):
+        engine.rows.takes(replace(blob, db="nowhere"))
+
+
+def test_an_identity_that_may_not_ask_is_told_from_an_engine_that_does_not_answer(
+    engine: Engine, adx: Adx
+) -> None:
+    """Without the role Viewer nothing can ever be confirmed; an outage passes."""
+    with proxy_to(adx.engine) as proxy:
+        asking = AdxRows(
+            lambda: KustoClient(KustoConnectionStringBuilder.with_no_authentication(proxy.url)), ManualClock()
+        )
+        error = {"error": {"code": "Forbidden", "message": "x", "@type": "x", "@message": "x", "@permanent": True}}
+        proxy.faults = [fault := Fault(status=403, reply=("application/json", json.dumps(error).encode()))]
+        with pytest.raises(NotAllowedError):
+            asking.counts(engine.blob, [SEGMENT])
+        fault.status = 503
+        with pytest.raises(TransientError) as raised:
+            asking.counts(engine.blob, [SEGMENT])
+    assert not isinstance(raised.value, NotAllowedError)
 
 
 def test_an_engine_that_does_not_answer_is_asked_again_later() -> None:
@@ -153,7 +226,7 @@ def test_an_engine_that_does_not_answer_is_asked_again_later() -> None:
     )
 
     with pytest.raises(TransientError, match="KUSTO_QUERY_URL"):
-        nobody.count(replace(BLOB, table="t"), SEGMENT)
+        nobody.counts(replace(BLOB, table="t"), [SEGMENT])
     assert nobody.batching_s(replace(BLOB, table="t")) == BATCHING_DEFAULT_S
 
 

@@ -152,7 +152,7 @@ def test_a_segment_that_is_finished_while_open_ones_are_read_is_none_of_them() -
     class FinishesMeanwhile(FailingTable):
         def rows(self, partition, prefix, before=""):  # type: ignore[no-untyped-def]
             found = list(self.inner.rows(partition, prefix, before))
-            assert ledger.finish(opened, opened.segment, "queued")
+            assert ledger.finish(opened, opened.segment, "landed")
             return iter(found)
 
     assert list(Ledger(FinishesMeanwhile(memory), "g").open_segments()) == []

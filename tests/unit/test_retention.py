@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from sinkcore.errors import TransientError
-from tests.support.app import TOPIC, World
+from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.faults import Steps, Stopped
 
@@ -15,7 +15,7 @@ DAY_S = 24 * 3600
 
 
 def a_world(batches: int = 3) -> World:
-    world = World()
+    world = World(settings_of(SINK_CONFIRM="none"))
     sink = world.sink()
     for first in range(batches):
         sink.deliver(TOPIC, world.batch([Sent(b"{}", 2 * first), Sent(b"broken", 2 * first + 1)]))
@@ -47,7 +47,7 @@ def test_nothing_is_removed_before_its_time() -> None:
 
 
 def test_a_segment_that_is_not_finished_stays_however_old() -> None:
-    world = World()
+    world = World(settings_of(SINK_CONFIRM="none"))
     world.queue.fails_with = TransientError("ADX has been down for weeks")
     world.sink().deliver(TOPIC, world.batch([Sent(b"{}", 0)]))
     world.clock.advance(30 * DAY_S)
@@ -103,7 +103,7 @@ def test_a_sweeper_that_dies_while_removing_is_followed_by_one_that_ends_it(step
 
 def test_a_segment_that_waited_for_adx_longer_than_it_is_kept_is_kept_from_then_on() -> None:
     """Its blob is all that ADX can read it from."""
-    world = World()
+    world = World(settings_of(SINK_CONFIRM="none"))
     world.queue.fails_with = TransientError("ADX has been down for weeks")
     world.sink().deliver(TOPIC, world.batch([Sent(b"{}", 0)]))
     world.clock.advance(30 * DAY_S)

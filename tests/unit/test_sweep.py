@@ -62,7 +62,7 @@ def test_a_doubtful_segment_that_has_landed_is_marked_and_not_queued_again() -> 
     assert world.sweep_to_the_end() == 1
 
     assert world.queued_offsets() == {(0, 0): 1}
-    assert [segment.state for segment in world.ledger.segments()] == ["queued"]
+    assert [segment.state for segment in world.ledger.segments()] == ["landed"]
 
 
 def test_while_adx_does_not_answer_a_doubtful_segment_waits_on() -> None:
