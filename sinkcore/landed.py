@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ASK_TIMEOUT_S = 20
 # Source: "IngestionBatching policy": 5 minutes where no policy says otherwise.
 BATCHING_DEFAULT_S = 300.0
-BATCHING_READ_EVERY_S = 3600
+LOOK_UP_EVERY_S = 3600
 # Segments in one question, the oldest first; a busy table has the rest asked about at the next sweep.
 ASKED_MAX = 1000
 # Our clocks give segments their ids, and ADX's clock gives rows their ingestion time.
@@ -129,12 +129,13 @@ class AdxRows:
         self._connecting = threading.Lock()
         self._clock = clock
         self._batching: dict[tuple[str, str], _Batching] = {}
+        self._expressions: dict[_Question, tuple[str | None, float]] = {}
 
     def batching_s(self, blob: Blob) -> float:
         """See LandedRows. Read once an hour; 5 minutes, or what it was, where the policy cannot be read."""
         known = self._batching.get((blob.db, blob.table))
         now_s = self._clock.monotonic_s()
-        if known is None or now_s - known.read_at_s > BATCHING_READ_EVERY_S:
+        if known is None or now_s - known.read_at_s > LOOK_UP_EVERY_S:
             try:
                 known = _Batching(self._read_batching_s(blob), now_s)
             except TransientError:
@@ -149,12 +150,9 @@ class AdxRows:
         What was ingested before the oldest of them is not looked at. Source: ingestion_time() is null where the
         table's ingestion time policy is off.
         """
-        column, whole = self._column(blob)
-        if column is None or not self._ask(
-            blob.db, f"{_quoted(blob.table)} | getschema | where ColumnName == {_text(column)}"
-        ):
+        segment = self._segment_expression(blob)
+        if segment is None:
             return None
-        segment = f"tostring({_quoted(column)}{'.segment' if whole else ''})"
         ids = ", ".join(map(_text, segment_ids))
         since = datetime.fromtimestamp(min(map(started_ms, segment_ids)) / 1000 - CLOCK_SKEW_S, UTC)
         rows = self._ask(
@@ -169,6 +167,20 @@ class AdxRows:
         """See LandedRows."""
         tables = self._ask(blob.db, f".show tables | where TableName == {_text(blob.table)}")
         return bool(tables) and (blob.mapping is None or any(self._mappings(blob)))
+
+    def _segment_expression(self, blob: Blob) -> str | None:
+        """KQL for the segment's id in a row; None if no column of the table holds it. Looked up once an hour."""
+        question, now_s = question_of(blob), self._clock.monotonic_s()
+        known = self._expressions.get(question)
+        if known is None or now_s - known[1] > LOOK_UP_EVERY_S:
+            column, whole = self._column(blob)
+            if column is not None and not self._ask(
+                blob.db, f"{_quoted(blob.table)} | getschema | where ColumnName == {_text(column)}"
+            ):
+                column = None
+            found = None if column is None else f"tostring({_quoted(column)}{'.segment' if whole else ''})"
+            known = self._expressions[question] = found, now_s
+        return known[0]
 
     def _mappings(self, blob: Blob) -> Iterator[str]:
         """The blob's mapping by its name: the table's own comes before its database's."""

@@ -106,8 +106,8 @@ class Mending:
                     max_records=STEP_RECORDS,
                     max_bytes=STEP_BYTES,
                 )[offsets.partition]
-                if answer.lost or answer.why in ("past_end", "no_partition"):
-                    raise _NotMendableError("Kafka has not all of its records any more")
+                if answer.why in ("past_end", "no_partition"):
+                    raise _NotMendableError("its topic's log ends below it")
                 if answer.next_offset <= at or deadline.is_past():
                     raise TransientError(f"{topic}: Kafka said {answer.why} at offset {at}; it is asked again")
                 events += answer.events

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import requests
 from azure.kusto.data import KustoConnectionStringBuilder
 from azure.kusto.ingest import QueuedIngestClient
 from azure.storage.queue import QueueClient, QueueSasPermissions, QueueServiceClient, generate_queue_sas
@@ -194,6 +195,21 @@ def test_a_blob_that_adx_could_not_read_is_queued_again_with_a_new_url(
     place.deliver(run.app, RECORDS)
     run.refused("Download_Forbidden")
     assert [blob.state for blob in place.segment.blobs] == ["again", "queued"]
+
+    run.lands(3)
+
+    assert place.landed_offsets(3) == ROWS
+    assert place.states == ["landed"]
+
+
+def test_what_adx_says_to_try_again_is_queued_again(place: Place, table_proxy: FaultProxy) -> None:
+    fault = {"do": "fail_blob", "code": "General_InternalServerError", "table": place.table}
+    requests.post(f"{place.dm}/local/faults", json=fault, timeout=10).raise_for_status()
+    run = swept(place, table_proxy)
+    place.deliver(run.app, RECORDS)
+    run.refused("General_InternalServerError")
+    run.app.sweep()
+    assert place.nothing_is_queued(), "it rests for a minute"
 
     run.lands(3)
 

@@ -14,8 +14,8 @@ from sinkcore.errors import TransientError
 from sinkcore.landed import (
     ASKED_MAX,
     BATCHING_DEFAULT_S,
-    BATCHING_READ_EVERY_S,
     CLOCK_SKEW_S,
+    LOOK_UP_EVERY_S,
     AdxRows,
     NotAllowedError,
 )
@@ -237,7 +237,7 @@ def test_the_batching_time_is_the_tables_or_its_databases_or_the_default(engine:
     blob = replace(engine.blob, db=db)
 
     def batching_s() -> float:
-        engine.clock.advance(BATCHING_READ_EVERY_S + 1)
+        engine.clock.advance(LOOK_UP_EVERY_S + 1)
         return engine.rows.batching_s(blob)
 
     assert batching_s() == BATCHING_DEFAULT_S
@@ -264,7 +264,7 @@ def test_a_batching_time_that_could_not_be_read_is_read_again_before_the_hour_is
         assert rows.batching_s(engine.blob) == BATCHING_DEFAULT_S
         assert rows.batching_s(engine.blob) == 1800
         proxy.faults = [Fault(".", b"policy", status=503)]
-        engine.clock.advance(BATCHING_READ_EVERY_S + 1)
+        engine.clock.advance(LOOK_UP_EVERY_S + 1)
         assert rows.batching_s(engine.blob) == 1800
 
 
@@ -276,7 +276,7 @@ def test_the_batching_time_is_read_once_an_hour(engine: Engine) -> None:
     assert engine.rows.batching_s(engine.blob) == 20
     engine.do(set_to.format(engine.table, "00:00:30"))
 
-    engine.clock.advance(BATCHING_READ_EVERY_S)
+    engine.clock.advance(LOOK_UP_EVERY_S)
     assert engine.rows.batching_s(engine.blob) == 20
     engine.clock.advance(1)
     assert engine.rows.batching_s(engine.blob) == 30

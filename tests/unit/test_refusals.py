@@ -13,7 +13,7 @@ import pytest
 from sinkcore.errors import TransientError
 from sinkcore.failures import HIDDEN_S, FailedIngestion
 from sinkcore.refusals import ALREADY_TAKEN, ANOTHER_TRY, DATA, MESSAGES_MAX, RETRIES_MAX, SET_UP, state_after
-from sinkcore.segment import Blob, Segment
+from sinkcore.segment import ERROR_MAX_CHARS, Blob, Segment
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.kafka import Log
@@ -81,6 +81,20 @@ def test_a_missing_table_fails_the_segment_and_it_lands_once_the_table_is_there(
     sweep_late(world, 2)
 
     all_is_well(world)
+
+
+def test_without_metadata_likewise() -> None:
+    """Nobody can be asked about rows, but whether the table is there."""
+    world = a_world({"metadata": None})
+    world.landed.lacking = {"Flights"}
+    sweep_late(world, 4)
+    assert (the_segment(world).state, len(world.queue.queued)) == ("failed", 1)
+
+    world.landed.lacking = set()
+    sweep_late(world, 2)
+
+    assert (the_segment(world).state, len(world.landed.landed)) == ("queued", 1)
+    assert list(world.ledger.open_segments()) == []
 
 
 def test_a_missing_mapping_likewise() -> None:
@@ -234,6 +248,18 @@ def test_what_was_a_dead_letter_stays_one_even_if_it_would_pass_now() -> None:
 
     assert world.landed_offsets() == {(0, 0): 1}
     assert world.dead_offsets() == {(0, 1): 1}
+
+
+def test_a_code_fits_the_row_of_a_segment_with_as_many_blobs_as_fit_it() -> None:
+    """Otherwise the ledger could never hold what ADX said."""
+    world = World(settings_of(SINK_BLOB_MAX_BYTES="1024", SINK_RECORD_MAX_BYTES="1024"))
+    big = [Sent(json.dumps({"n": n, "x": "y" * 600}).encode(), n) for n in range(90)]
+    world.sink().deliver(TOPIC, world.batch(big))
+    refuse(world, "X" * 100)
+    sweep_late(world)
+
+    errors = {blob.error for segment in world.ledger.segments() for blob in segment.blobs}
+    assert errors == {"X" * ERROR_MAX_CHARS}
 
 
 def lose_to_retention(world: World, log: Log) -> None:
