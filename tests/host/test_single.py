@@ -72,7 +72,7 @@ def test_a_binary_key_fails_every_invocation_and_the_host_skips_the_record(
 def test_partitions_run_side_by_side_each_in_order_and_a_failure_holds_back_its_own_alone(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """SingleItemFunctionExecutor.cs: a task a partition; each record is stored, and its retries count, by itself."""
+    """SingleItemFunctionExecutor.cs: a task a partition; each record is stored and retried by itself."""
     code = """
 @trigger(cardinality="one", arg_name="record", key_data_type="string")
 def take(record: func.KafkaEvent) -> None:
