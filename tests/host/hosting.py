@@ -101,6 +101,11 @@ class Broker:
         positions: Sequence[TopicPartition] = answer.topic_partitions or ()
         return {position.partition: position.offset for position in positions if position.offset >= 0}
 
+    def members(self, group: str) -> int:
+        """How many consumers the group has."""
+        described = self.admin.describe_consumer_groups([group])[group].result(WAIT_S)
+        return len(described.members)
+
 
 @dataclass
 class RunningHost:

@@ -25,7 +25,7 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
 def test_a_batch_mixes_partitions_and_keeps_the_order_within_each(
     hosts: Hosts, broker: Broker, topic_name: str
 ) -> None:
-    """facts/functions-host.md section 1, batch formation: one list a function, in runs, not interleaved."""
+    """docs/functions-host.md, "Batches": one list a function, in runs, not interleaved."""
     broker.create(topic_name, partitions=3)
     for partition in range(3):
         broker.produce(topic_name, 200, partition)
@@ -44,8 +44,8 @@ def test_a_batch_mixes_partitions_and_keeps_the_order_within_each(
 def test_full_batches_go_at_once_and_their_remainder_goes_later(
     hosts: Hosts, broker: Broker, topic_name: str
 ) -> None:
-    """facts/functions-host.md section 1: flush at maxBatchSize, or at the end of a window in which no full
-    batch was flushed, so that a remainder waits one to two intervals."""
+    """docs/functions-host.md, "Batches": flush at maxBatchSize, or at the end of a window in which no full batch
+    was flushed, so that a remainder waits one to two intervals."""
     broker.create(topic_name)
     broker.produce(topic_name, 25)
     host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 10, "subscriberIntervalInSeconds": 1}))
@@ -56,7 +56,7 @@ def test_full_batches_go_at_once_and_their_remainder_goes_later(
 
 
 def test_a_window_with_a_full_batch_flushes_no_remainder(hosts: Hosts, broker: Broker, topic_name: str) -> None:
-    """facts/functions-host.md section 1: while each window fills a batch, no partial one is ever delivered."""
+    """docs/functions-host.md, "Batches": while each window fills a batch, no partial one is ever delivered."""
     broker.create(topic_name)
     host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 10, "subscriberIntervalInSeconds": 1}))
     host.wait_log("Assigned partitions")
@@ -74,7 +74,7 @@ def test_a_window_with_a_full_batch_flushes_no_remainder(hosts: Hosts, broker: B
 
 
 def test_a_partial_batch_goes_at_the_end_of_its_window(hosts: Hosts, broker: Broker, topic_name: str) -> None:
-    """facts/functions-host.md section 1: records do not go one by one, and do not wait for a full batch."""
+    """docs/functions-host.md, "Batches": records do not go one by one, and do not wait for a full batch."""
     broker.create(topic_name)
     host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 1000, "subscriberIntervalInSeconds": 1}))
     host.wait_log("Assigned partitions")
@@ -90,8 +90,8 @@ def test_a_partial_batch_goes_at_the_end_of_its_window(hosts: Hosts, broker: Bro
 def test_one_invocation_runs_at_a_time_and_three_batches_exist(
     hosts: Hosts, broker: Broker, topic_name: str
 ) -> None:
-    """facts/functions-host.md section 0.5 and section 1: one executing, one queued, one waiting for room while
-    nothing is polled."""
+    """docs/functions-host.md, "Batches": one executing, one queued, one waiting for room while nothing is
+    polled."""
     broker.create(topic_name)
     broker.produce(topic_name, 50)
     host = hosts.start(hosts.app(NOTE_AND_WAIT, {"maxBatchSize": 5}))
@@ -107,3 +107,19 @@ def test_one_invocation_runs_at_a_time_and_three_batches_exist(
     begins = host.notes("begin")
     assert [begin["places"][0][1] for begin in begins] == list(range(0, 50, 5))
     assert all(end["at"] <= begin["at"] for end, begin in zip(ends, begins[1:], strict=False))
+
+
+def test_a_full_channel_is_looked_at_again_only_after_its_interval(
+    hosts: Hosts, broker: Broker, topic_name: str
+) -> None:
+    """docs/functions-host.md, "Batches": the thread that polls sleeps channelFullRetryIntervalInMs, however soon
+    the function is done; with small batches that, and not the function, is what a host's speed comes to."""
+    broker.create(topic_name)
+    broker.produce(topic_name, 8)
+    host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 1, "channelFullRetryIntervalInMs": 500}))
+
+    moments = [note["at"] for note in host.wait_notes("batch", 8)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(moments) if later - earlier > 0.25]
+    # One to three go between two sleeps: one is taken at once, one has room, and one finds the channel full.
+    assert len(waits) >= 2
+    assert min(waits) > 0.45

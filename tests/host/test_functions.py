@@ -39,7 +39,7 @@ def status_of(hosts: Hosts, code: str, **settings: str) -> dict[str, Any]:
 def test_a_fault_while_indexing_leaves_an_app_without_functions_and_a_host_that_runs(
     hosts: Hosts, code: str, reason: str
 ) -> None:
-    """facts/functions-host.md section 2: any exception at import means no functions at all."""
+    """docs/functions-host.md, "Functions": any exception at import means no functions at all."""
     status = status_of(hosts, code)
 
     assert status["functions"] == []
@@ -47,7 +47,7 @@ def test_a_fault_while_indexing_leaves_an_app_without_functions_and_a_host_that_
 
 
 def test_functions_that_cannot_run_do_not_stop_those_that_can(hosts: Hosts) -> None:
-    """facts/functions-host.md section 2: the host skips a bad name, names match in any case, and a function
+    """docs/functions-host.md, "Functions": the host skips a bad name, names match in any case, and a function
     whose settings do not resolve is in error alone. What is not emulated is refused by name."""
     code = """
 def register(name, **attributes):

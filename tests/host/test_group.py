@@ -24,7 +24,7 @@ def taken_by(host: RunningHost, name: str) -> set[tuple[int, int]]:
 def test_hosts_share_partitions_and_a_revoked_one_refuses_the_offsets_of_the_batch_it_was_in(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 1, rebalance: a batch in flight still runs, its store fails, the first
+    """docs/functions-host.md, "Offsets and failures": a batch in flight still runs, its store fails, the first
     error leaves out the batch's other partitions, and the new owner gets the records once more. What one host
     gives up by stopping, the other takes over; nothing is lost."""
     broker.create(topic_name, PARTITIONS)

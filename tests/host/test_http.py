@@ -134,7 +134,7 @@ def check_keys(host: RunningHost) -> None:
 def test_the_admin_api_drains_a_host_that_stays_up(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts: drain mode, by HostController.cs and DrainModeManager.cs. What executes and what is queued is run and
+    """Drain mode, by HostController.cs and DrainModeManager.cs. What executes and what is queued is run and
     stored, and then the host waits to be ended; keys that nobody gave are made, and are in the status file."""
     code = """
 @trigger()

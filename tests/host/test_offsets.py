@@ -33,7 +33,7 @@ def failing(failures: int, retry: str = "") -> str:
 def test_offsets_are_stored_after_the_invocation_and_not_before(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 1, offsets: last offset + 1 of each partition, once it has succeeded."""
+    """docs/functions-host.md, "Offsets and failures": last offset + 1 of each partition, once it has succeeded."""
     broker.create(topic_name, partitions=2)
     broker.produce(topic_name, 3, 0)
     broker.produce(topic_name, 4, 1)
@@ -48,8 +48,8 @@ def test_offsets_are_stored_after_the_invocation_and_not_before(
 def test_with_default_settings_a_failed_batch_is_skipped_and_lost(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 0.1: commitOnFailure defaults to true. The sink's guard against skipping
-    is worth nothing if it is tested on a host that does not skip."""
+    """docs/functions-host.md, "Offsets and failures": commitOnFailure defaults to true. The sink's guard against
+    skipping is worth nothing if it is tested on a host that does not skip."""
     broker.create(topic_name)
     broker.produce(topic_name, 4)
     host = hosts.start(hosts.app(failing(1), {"maxBatchSize": 2}))
@@ -67,7 +67,7 @@ def test_with_default_settings_a_failed_batch_is_skipped_and_lost(
 def test_unlimited_retries_repeat_the_same_batch_until_it_succeeds(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 0.2: commitOnFailure false and maxRetries -1 lose nothing."""
+    """docs/functions-host.md, "Offsets and failures": commitOnFailure false and maxRetries -1 lose nothing."""
     broker.create(topic_name)
     broker.produce(topic_name, 2)
     options = {"maxBatchSize": 2, "commitOnFailure": False, "maxRetries": -1}
@@ -82,7 +82,8 @@ def test_unlimited_retries_repeat_the_same_batch_until_it_succeeds(
 def test_finite_retries_commit_a_failed_batch_in_the_end(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 0.2: after maxRetries, without any delay, the offsets are committed."""
+    """docs/functions-host.md, "Offsets and failures": after maxRetries, without any delay, the offsets are
+    committed."""
     broker.create(topic_name)
     broker.produce(topic_name, 4)
     options = {"maxBatchSize": 2, "commitOnFailure": False, "maxRetries": 2}
@@ -91,13 +92,14 @@ def test_finite_retries_commit_a_failed_batch_in_the_end(
     attempts = host.wait_notes("attempt", 4)
     eventually("both batches are committed", lambda: broker.committed(group) == {0: 4})
     assert [attempt["places"][0][1] for attempt in attempts] == [0, 0, 0, 2]
+    assert attempts[2]["at"] - attempts[0]["at"] < 1, "an outage of seconds uses all of them up"
     assert "max retries (2) exceeded" in host.log()
 
 
 def test_a_retry_policy_runs_inside_each_retry_of_the_extension(
     hosts: Hosts, broker: Broker, topic_name: str
 ) -> None:
-    """facts/functions-host.md section 1, retry policies: attempts = (policy + 1) x (maxRetries + 1), and
+    """docs/functions-host.md, "Offsets and failures": attempts = (policy + 1) x (maxRetries + 1), and
     `context.retry_context` knows the policy's alone."""
     broker.create(topic_name)
     broker.produce(topic_name, 2)
@@ -120,7 +122,8 @@ def test_a_retry_policy_runs_inside_each_retry_of_the_extension(
 
 
 def test_an_unlimited_policy_waits_between_attempts(hosts: Hosts, broker: Broker, topic_name: str) -> None:
-    """facts/functions-host.md section 1: -1 is unlimited; the exponential strategy begins at its minimum."""
+    """docs/functions-host.md, "Offsets and failures": -1 is unlimited; the exponential strategy begins at its
+    minimum."""
     broker.create(topic_name)
     broker.produce(topic_name, 1)
     policy = (
@@ -135,7 +138,7 @@ def test_an_unlimited_policy_waits_between_attempts(hosts: Hosts, broker: Broker
 
 
 def test_returning_anything_but_none_fails_the_invocation(hosts: Hosts, broker: Broker, topic_name: str) -> None:
-    """facts/functions-host.md section 2: and so the whole batch is retried."""
+    """docs/functions-host.md, "Offsets and failures": and so the whole batch is retried."""
     broker.create(topic_name)
     broker.produce(topic_name, 1)
     code = """

@@ -6,7 +6,9 @@ import base64
 import json
 from typing import Any
 
-from tests.host.hosting import Broker, Hosts
+import pytest
+
+from tests.host.hosting import Broker, Hosts, eventually
 
 NOTE_ALL = """
 @trigger(data_type="{data_type}", key_data_type="{key_type}")
@@ -37,7 +39,7 @@ def delivered(hosts: Hosts, broker: Broker, topic: str, code: str, records: list
 def test_binary_records_arrive_with_values_keys_headers_and_timestamps_as_the_extension_sends_them(
     hosts: Hosts, broker: Broker, topic_name: str
 ) -> None:
-    """facts/functions-host.md section 1, "Payload to the worker, MANY", column binary.
+    """docs/functions-host.md, "Payload", column `binary`.
 
     A null value is an empty one; keys are base64; duplicate headers keep their order, null values are null;
     timestamps lose trailing zeros; Kafka's "no timestamp" is the last millisecond of 1969.
@@ -88,7 +90,7 @@ def test_binary_records_arrive_with_values_keys_headers_and_timestamps_as_the_ex
 def test_string_mode_wraps_the_value_into_an_envelope_and_destroys_what_is_not_utf8(
     hosts: Hosts, broker: Broker, topic_name: str
 ) -> None:
-    """facts/functions-host.md section 1: in string mode `get_body()` is an envelope, and keys decode lossily."""
+    """docs/functions-host.md, "Payload": in string mode `get_body()` is an envelope, and keys decode lossily."""
     records: list[dict[str, Any]] = [
         {"value": b"\xff\xfe", "key": b"\xff\xfe", "headers": [("a", b"1")], "timestamp": MOMENT_MS},
         {"value": None, "key": None, "timestamp": MOMENT_MS},
@@ -114,17 +116,21 @@ def test_string_mode_wraps_the_value_into_an_envelope_and_destroys_what_is_not_u
     assert json.loads(bytes.fromhex(second["body"]))["Value"] is None
 
 
+@pytest.mark.parametrize(("key_type", "length"), [("int", 4), ("long", 8)])
 def test_a_key_that_is_no_integer_leaves_its_record_out_where_keys_are_integers(
-    hosts: Hosts, broker: Broker, topic_name: str
+    hosts: Hosts, broker: Broker, topic_name: str, group: str, key_type: str, length: int
 ) -> None:
-    """facts/functions-host.md section 1: a null or odd-length key fails to deserialize; the record is skipped."""
+    """docs/functions-host.md, "Payload": a null or odd-length key fails to deserialize; the record is skipped, and
+    its offset is committed with the next one's."""
     records: list[dict[str, Any]] = [
         {"value": b"none", "key": None},
         {"value": b"odd", "key": b"abc"},
-        {"value": b"good", "key": (-2).to_bytes(4, "big", signed=True)},
+        {"value": b"other", "key": bytes(12 - length)},
+        {"value": b"good", "key": (-2).to_bytes(length, "big", signed=True)},
     ]
-    host = delivered(hosts, broker, topic_name, app_noting_all("binary", "int"), records)
+    host = delivered(hosts, broker, topic_name, app_noting_all("binary", key_type), records)
 
     (record,) = host.wait_notes("record", 1)
     assert (record["key"], bytes.fromhex(record["body"])) == (-2, b"good")
-    assert host.log().count("Consume error") == 2
+    assert host.log().count("Consume error") == 3
+    eventually("all are committed", lambda: broker.committed(group) == {0: 4})

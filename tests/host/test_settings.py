@@ -47,19 +47,19 @@ def test_a_later_layer_replaces_a_name_in_another_case(tmp_path: Path) -> None:
     ],
 )
 def test_every_name_between_percent_signs_is_replaced(text: str, expected: str) -> None:
-    """facts/functions-host.md section 1, topics and settings: partial expansion works, in any case."""
+    """docs/functions-host.md, "Settings": partial expansion works, in any case."""
     assert expand(text, AppSettings.of({"PREFIX": "adx"})) == expected
 
 
 @pytest.mark.parametrize("text", ["%MISSING%", "50%", "%PREFIX%-%"])
 def test_a_name_without_a_value_is_an_error(text: str) -> None:
-    """facts/functions-host.md section 1: unset means an error, not an empty string."""
+    """docs/functions-host.md, "Settings": unset means an error, not an empty string."""
     with pytest.raises(ResolveError):
         expand(text, AppSettings.of({"PREFIX": "adx"}))
 
 
 def test_a_result_that_is_itself_the_name_of_a_setting_is_replaced_once_more() -> None:
-    """facts/functions-host.md section 1, ResolveSecureSetting: a topic called `home` becomes `/root`."""
+    """docs/functions-host.md, "Settings": a topic called `home` becomes `/root`."""
     settings = AppSettings.of({"HOME": "/root", "TOPIC": "home", "EMPTY": "", "ConnectionStrings__orders": "x"})
 
     assert resolve_secure("home", settings) == "/root"
@@ -97,7 +97,7 @@ def test_host_json_is_overridden_by_settings(tmp_path: Path) -> None:
 
 
 def test_the_defaults_are_those_of_the_extension(tmp_path: Path) -> None:
-    """facts/functions-host.md section 1, `extensions.kafka` in full: commitOnFailure is true, maxRetries 5."""
+    """docs/functions-host.md, "Settings": commitOnFailure is true, maxRetries 5."""
     options = hostjson.load(tmp_path / "none.json", AppSettings.of({}))
 
     assert options.kafka == hostjson.KafkaOptions(
@@ -161,7 +161,7 @@ def test_the_sinks_own_settings_are_checked_before_it_is_started() -> None:
 
 
 def test_a_topic_and_a_group_come_from_settings(hosts: Hosts, broker: Broker, topic_name: str, group: str) -> None:
-    """facts/functions-host.md section 1: a topic that is also a setting's name is consumed under its value."""
+    """docs/functions-host.md, "Settings": a topic that is also a setting's name is consumed under its value."""
     code = """
 @trigger(topic="decoy", consumer_group="%GROUP%-suffix")
 def take(records: typing.List[func.KafkaEvent]) -> None:

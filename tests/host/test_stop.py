@@ -35,7 +35,7 @@ def stopped_in_its_first_batch(hosts: Hosts, broker: Broker, topic: str, drain: 
 def test_drain_mode_finishes_and_stores_what_executes_and_what_is_queued(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 1, shutdown: no duplicates; the batch that waited is delivered again."""
+    """docs/functions-host.md, "Stopping": no duplicates; the batch that waited is delivered again."""
     host = stopped_in_its_first_batch(hosts, broker, topic_name, drain="true")
 
     assert [note["places"][0][1] for note in host.notes("begin")] == [0, 2]
@@ -48,7 +48,7 @@ def test_drain_mode_finishes_and_stores_what_executes_and_what_is_queued(
 def test_without_drain_mode_a_successful_batch_is_delivered_again(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 1, shutdown: it waits too, but stores nothing. One batch comes twice."""
+    """docs/functions-host.md, "Stopping": it waits too, but stores nothing. One batch comes twice."""
     host = stopped_in_its_first_batch(hosts, broker, topic_name, drain="false")
 
     assert [note["places"][0][1] for note in host.notes("begin")] == [0]
@@ -60,7 +60,7 @@ def test_without_drain_mode_a_successful_batch_is_delivered_again(
 
 
 def test_a_stop_ends_the_waiting_of_a_retry_policy(hosts: Hosts, broker: Broker, topic_name: str) -> None:
-    """facts/functions-host.md section 1: shutdown ends retries without committing, and is not kept waiting."""
+    """docs/functions-host.md, "Stopping": shutdown ends retries without committing, and is not kept waiting."""
     code = """
 @app.retry(strategy="fixed_delay", max_retry_count="-1", delay_interval="00:10:00")
 @trigger()

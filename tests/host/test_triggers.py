@@ -76,7 +76,7 @@ def test_oauth_attributes_count_only_with_oauthbearer() -> None:
 
 
 def test_the_consumer_is_set_as_the_extension_sets_it() -> None:
-    """facts/functions-host.md section 1, offsets and options; unset ones are left to librdkafka."""
+    """KafkaListener.cs, GetConsumerConfiguration: unset options are left to librdkafka."""
     options = KafkaOptions(max_poll_interval_ms=900_000, queued_min_messages=20_000)
 
     properties = client_properties(accepted({}).client, options)

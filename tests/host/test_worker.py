@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.host.hosting import Broker, Hosts, alive, eventually
 
 RETRY_FOR_EVER = {"maxBatchSize": 2, "commitOnFailure": False, "maxRetries": -1}
@@ -13,7 +15,7 @@ RETRY_FOR_EVER = {"maxBatchSize": 2, "commitOnFailure": False, "maxRetries": -1}
 def test_a_function_that_runs_too_long_is_killed_with_its_worker(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 1, time-out: the worker process is killed, the batch is retried."""
+    """docs/functions-host.md, "Worker": the worker process is killed, the batch is retried."""
     code = """
 @trigger()
 def take(records: typing.List[func.KafkaEvent]) -> None:
@@ -37,7 +39,7 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
 def test_a_worker_killed_in_a_batch_is_replaced_and_the_batch_retried(
     hosts: Hosts, broker: Broker, topic_name: str, group: str
 ) -> None:
-    """facts/functions-host.md section 1, crash: all executing invocations fail; the host starts another."""
+    """docs/functions-host.md, "Worker": all executing invocations fail; the host starts another."""
     code = """
 @trigger()
 def take(records: typing.List[func.KafkaEvent]) -> None:
@@ -57,8 +59,30 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
     assert host.process.poll() is None
 
 
+@pytest.mark.parametrize("what", ["os._exit(7)", "time.sleep(600)"])
+def test_with_default_settings_a_batch_whose_worker_dies_is_skipped_by_the_host(
+    hosts: Hosts, broker: Broker, topic_name: str, group: str, what: str
+) -> None:
+    """docs/functions-host.md, "Offsets and failures": commitOnFailure covers crashes and time-outs too. No code of
+    the app has run to its end, so it is the host that loses these records."""
+    code = f"""
+@trigger()
+def take(records: typing.List[func.KafkaEvent]) -> None:
+    note("begin", places=places(records))
+    if seen("begin") == 1:
+        {what}
+"""
+    broker.create(topic_name)
+    broker.produce(topic_name, 4)
+    host = hosts.start(hosts.app(code, {"maxBatchSize": 2}, functionTimeout="00:00:01"))
+
+    begins = host.wait_notes("begin", 2)
+    eventually("everything is committed", lambda: broker.committed(group) == {0: 4})
+    assert [begin["places"][0][1] for begin in begins] == [0, 2]
+
+
 def test_after_three_crashes_the_host_restarts_itself(hosts: Hosts, broker: Broker, topic_name: str) -> None:
-    """facts/functions-host.md section 1: 3 x process count errors, then the host itself; nothing is lost."""
+    """docs/functions-host.md, "Worker": 3 x process count errors, then the host itself; nothing is lost."""
     code = """
 @trigger()
 def take(records: typing.List[func.KafkaEvent]) -> None:
