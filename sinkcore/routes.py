@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sinkcore.declared import Faults, UnusableError, nearest, shown
+from sinkcore.lanes import LANES, Framing, Lane, lane_of
 
 MAPPING_MAX_CHARACTERS = 131_072  # Linux takes no longer environment variable
 MAPPING_MAX_DEPTH = 8
@@ -36,6 +37,23 @@ class Route:
     key: str = "utf8"
     tombstones: str = "skip"
     start: str = "earliest"
+
+    @property
+    def framing(self) -> Framing:
+        """How the values are framed."""
+        return "none"
+
+    @property
+    def lane(self) -> Lane:
+        """What becomes of the records; a route without a lane does not get past the settings."""
+        lane = lane_of(self.format, self.framing)
+        assert lane is not None, f"no lane for {self.format} framed by {self.framing}"
+        return lane
+
+    @property
+    def stored_format(self) -> str:
+        """The format of the route's blobs, as ADX names it."""
+        return self.lane.stored if self.metadata is None else self.lane.stored_with_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +96,14 @@ _STAR_OR_TOPIC = NameRule(re.compile(rf"\*|{TOPIC.pattern.pattern}"), f"'*', or 
 _FIELD_NAME = NameRule(
     re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII), "1 to 128 letters, digits or '_', no digit first"
 )
-_LATER_FORMATS = (
-    "csv",
-    "tsv",
-    "scsv",
-    "sohsv",
-    "psv",
-    "tsve",
-    "txt",
-    "raw",
-    "avro",
-    "apacheavro",
-    "parquet",
-    "orc",
+_FORMATS = tuple(dict.fromkeys(name for name, _ in LANES))
+_LATER_FORMATS = tuple(
+    name
+    for name in (
+        *("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw"),
+        *("avro", "apacheavro", "parquet", "orc"),
+    )
+    if name not in _FORMATS
 )
 
 FIELDS: Mapping[str, RouteField] = {
@@ -100,7 +113,7 @@ FIELDS: Mapping[str, RouteField] = {
     "db": RouteField("required", "Database", _entity(260)),
     "table": RouteField("required", "Table", _entity(1024)),
     "tables": RouteField("none", "Allow-list of a templated `table`"),
-    "format": RouteField("json", "What a value holds", None, ("json", "multijson", "singlejson"), _LATER_FORMATS),
+    "format": RouteField("json", "What a value holds", None, _FORMATS, _LATER_FORMATS),
     "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
     "decode": RouteField("none", "How the value is framed", None, ("none",), ("registry",)),
     "validate": RouteField("true", "Check each record before it is staged", None, ("true",)),

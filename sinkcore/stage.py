@@ -12,6 +12,7 @@ from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.deadletters import encode_dead_letters
 from sinkcore.encode import Body, Encoded, encode
 from sinkcore.errors import RecordError
+from sinkcore.lanes import SUFFIXES
 from sinkcore.records import OffsetRange, Slice
 from sinkcore.routes import Route
 from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
@@ -19,9 +20,6 @@ from sinkcore.settings import Settings
 from sinkcore.staging import Blobs
 from sinkcore.table import PROPERTY_MAX_CHARS
 from sinkcore.telemetry import event
-
-# Every kind of JSON leaves as one object a line.
-STORED_FORMAT = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +98,10 @@ class Stage:
         return Blob(
             kind="rows",
             container=self.settings.staging_container,
-            path=blob_path(topic, segment_id, f"/{index}.{STORED_FORMAT}.gz"),
+            path=blob_path(topic, segment_id, f"/{index}{SUFFIXES[route.stored_format]}"),
             db=route.db,
             table=route.table,
-            format=STORED_FORMAT,
+            format=route.stored_format,
             mapping=route.mapping,
             metadata=route.metadata,
             rows=body.rows,

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # A module imports only what stands before it, so that there is no way round in a circle either.
 ORDER = (
     *("errors",),
-    *("declared", "clock", "telemetry"),
+    *("declared", "clock", "telemetry", "lanes"),
     *("records", "routes", "connections", "settings", "segment"),
     *("encode",),
     *("kafka", "gaps", "reading", "table", "staging", "ingest", "landed", "deadletters"),
