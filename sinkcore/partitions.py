@@ -95,17 +95,23 @@ def _check_ends(sink: Sink, topic: Topic, positions: dict[int, Position], ends: 
 def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positions: dict[int, Position]) -> None:
     """A topic of the same name is another topic: its positions begin at its low watermarks, old gaps are gone.
 
-    The topic's row changes last, so that whoever dies on the way is followed by one that goes on.
+    The topic's row changes last, so that whoever dies on the way is followed by one that goes on. `positions` were
+    read before the gaps: one that is not among these came with a position that has moved since.
     """
     event("topic_recreated", logging.ERROR, topic=topic.name, topic_id=topic_id)
     first = sink.kafka.first_offsets(topic.name, range(partitions))
-    moved = {
-        p: replace(positions.get(p, Position(p, 0, 0)), next_offset=at, kept_from=at, topic_id=topic_id)
-        for p, at in first.items()
-        if p not in positions or positions[p].topic_id != topic_id
-    }
-    _move(topic, list(moved.values()))
-    _move(topic, [replace(gap, next_offset=gap.end_offset) for gap in topic.ledger.gaps()])
+    gaps = topic.ledger.gaps()
+    # One that the new topic does not have begins at 0, should it be added.
+    for partition in sorted({*first, *positions}):
+        at = first.get(partition, 0)
+        position = positions.get(partition, Position(partition, 0, 0))
+        if position.topic_id == topic_id and position.etag:
+            continue
+        old = [replace(gap, next_offset=gap.end_offset) for gap in gaps if gap.partition == partition]
+        whole = len(old) - len(old) % (OPERATIONS_MAX - 1)
+        _move(topic, old[:whole])
+        # Together: a gap that comes with the next batch is the new topic's, and must stay.
+        _move(topic, [replace(position, next_offset=at, kept_from=at, topic_id=topic_id), *old[whole:]])
     now = topic.ledger.positions()
-    if all(now[p].topic_id == topic_id for p in first if p in now) and not topic.ledger.gaps():
+    if all(position.topic_id == topic_id for position in now.values()):
         topic.ledger.change_topic(replace(topic.row, topic_id=topic_id, partitions=partitions, sparse=""))
