@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
-from tests.support.faults import SteppedTable, Steps
 from tests.support.kafka import Log
 
 
@@ -241,53 +239,6 @@ def test_a_topic_that_was_made_again_begins_anew(caplog: pytest.LogCaptureFixtur
     assert len(said(caplog, "topic_recreated")) == 1
     world.sweep()
     assert len(said(caplog, "topic_recreated")) == 1
-
-
-def test_partitions_that_a_topic_made_again_lacks_at_first_begin_at_their_start() -> None:
-    """Where the old topic's position stood says nothing about a partition that is added to the new one."""
-    world = World()
-    world.kafka.create(TOPIC, 2)
-    log_of(world, 10, partition=1)
-    sink = world.sink()
-    sink.deliver(TOPIC, world.batch(records(0, 1, partition=1)))
-    sink.deliver(TOPIC, world.batch(records(5, 6, partition=1)))
-    world.kafka.create(TOPIC, 1)
-    world.sweep()
-    assert world.ledger.gaps() == []
-
-    world.kafka.topics[TOPIC].append(Log())
-    log_of(world, 3, partition=1)
-    for _ in range(4):
-        world.sweep()
-
-    assert world.ledger.positions()[1].next_offset == 3
-    assert world.ledger_offsets()[1, 2] == 1
-
-
-def test_while_a_topic_begins_anew_a_gap_of_the_new_topic_stays() -> None:
-    """A batch that comes between the sweeper's steps steps over records of the new topic, not of the old one."""
-    world = World()
-    log_of(world, 10)
-    sink = world.sink()
-    sink.deliver(TOPIC, world.batch(records(0, 1)))
-    sink.deliver(TOPIC, world.batch(records(5, 6)))
-    world.kafka.create(TOPIC, 1)
-    log_of(world, 30)
-
-    class GetsABatch(SteppedTable):
-        """The position has begun anew; the next batch is there before the sweeper does anything else."""
-
-        def transact(self, partition, operations):  # type: ignore[no-untyped-def]
-            etags = self.inner.transact(partition, operations)
-            if operations[0].key == "p-0000000000" and operations[0].values["next_offset"] == 0:
-                world.sink().deliver(TOPIC, world.batch(records(20, 21)))
-            return etags
-
-    world.sweep(world.sink(table=GetsABatch(world.table, Steps())))
-    world.sweep()
-
-    assert world.ledger.gaps() == []
-    assert world.queued_offsets() >= Counter(offsets((0, 22)))
 
 
 def test_a_log_that_was_cut_short_goes_on_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
