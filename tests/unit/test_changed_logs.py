@@ -112,3 +112,21 @@ def test_a_loss_is_said_even_by_who_dies_behind_the_commit(caplog: pytest.LogCap
 
     assert world.ledger.gaps() == []
     assert [(f["first_offset"], f["records"]) for f in said(caplog, "records_lost_to_retention")] == [(2, 4)]
+
+
+def test_in_a_sparse_topic_a_list_that_retention_has_overtaken_is_not_trusted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The host's consumer goes on at the low watermark, in the same list: what it passed was there, and is lost."""
+    world = World()
+    log = log_of(world, 12)
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch(records(0)))
+    sink.mark_sparse(sink.topic(TOPIC))
+    log.retain_from(9)
+
+    sink.deliver(TOPIC, world.batch(records(1, 2, 9, 10)))
+    world.sweep()
+
+    assert world.ledger_offsets() == offsets((0, 3), (9, 11))
+    assert [(f["first_offset"], f["records"]) for f in said(caplog, "records_lost_to_retention")] == [(3, 6)]
