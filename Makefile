@@ -17,6 +17,10 @@ NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 # The first of these that runs and is new enough makes .venv; `make PYTHON=...` names another.
 PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3.13 python3,\
 	$(shell $(name) $(NEW_ENOUGH) 2>/dev/null && echo $(name))))
+# Where there is a Python 3.13, Microsoft's own worker can run the app too: `localrunner ... --worker microsoft`.
+IS_313 := -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))'
+PYTHON313 ?= $(firstword $(foreach name,python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13),\
+	$(shell $(name) $(IS_313) 2>/dev/null && echo $(name))))
 HAS_JAVA := $(shell java -version >/dev/null 2>&1 && command -v mvn 2>/dev/null)
 
 checksum = $(shell cat $(1) | cksum | tr ' ' '-')
@@ -24,6 +28,7 @@ PYTHON_STAMP := $(STAMPS)/python-$(call checksum,requirements.txt requirements-d
 DATA_STAMP := $(STAMPS)/data-$(call checksum,$(PARTS)/data-requirements.txt)
 KAFKA_STAMP := $(STAMPS)/kafka-$(call checksum,$(PARTS)/pom.xml)
 AZURITE_STAMP := $(STAMPS)/azurite-$(call checksum,$(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc)
+WORKER_STAMP := $(STAMPS)/worker-$(call checksum,requirements.txt $(PARTS)/worker-requirements.txt)
 
 PIP := PIP_CACHE_DIR=$(CACHE)/pip PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip --quiet
 
@@ -37,7 +42,8 @@ help:
 	@echo 'make package  build the zip that is published to Azure'
 	@echo "Options of a command go into ARGS, as in: make up ARGS='--hosts 2'"
 
-setup: tools $(PYTHON_STAMP) $(DATA_STAMP) $(if $(HAS_JAVA),$(KAFKA_STAMP)) $(AZURITE_STAMP)
+setup: tools $(PYTHON_STAMP) $(DATA_STAMP) $(if $(HAS_JAVA),$(KAFKA_STAMP)) $(AZURITE_STAMP) \
+	$(if $(PYTHON313),$(WORKER_STAMP))
 
 check: tools-python $(PYTHON_STAMP)
 	$(PY) -m ruff check .
@@ -72,7 +78,7 @@ tools-python:
 	@$(PARTS)/check-tools.sh "$(PYTHON)"
 
 # The tools are looked for first, but are no reason to install anything again.
-$(PYTHON_STAMP) $(DATA_STAMP) $(KAFKA_STAMP) $(AZURITE_STAMP): | tools-python
+$(PYTHON_STAMP) $(DATA_STAMP) $(KAFKA_STAMP) $(AZURITE_STAMP) $(WORKER_STAMP): | tools-python
 $(KAFKA_STAMP) $(AZURITE_STAMP): | tools
 $(DATA_STAMP): | $(PYTHON_STAMP)
 
@@ -101,3 +107,12 @@ $(AZURITE_STAMP):
 	@cp $(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc $(LOCAL)/azurite
 	@cd $(LOCAL)/azurite && npm ci --loglevel error --cache $(CACHE)/npm >/dev/null
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/azurite-* && touch $@
+
+# Nothing else needs it, so a machine that cannot have it goes without.
+$(WORKER_STAMP):
+	@echo "Installing Microsoft's Python worker into $(LOCAL)/worker-microsoft"
+	@rm -rf $(LOCAL)/worker-microsoft && mkdir -p $(STAMPS) && rm -f $(STAMPS)/worker-*
+	@{ $(PYTHON313) -m venv $(LOCAL)/worker-microsoft \
+		&& $(subst $(PY),$(LOCAL)/worker-microsoft/bin/python,$(PIP)) install -r $(PARTS)/worker-requirements.txt \
+		&& touch $@; } || { rm -rf $(LOCAL)/worker-microsoft; \
+		echo 'It cannot be installed here: --worker microsoft will say so, all else works without it'; }

@@ -87,7 +87,7 @@ def host_part(plan: Plan, directory: Path, stopping: threading.Event, number: in
     name, log = f"host-{number}", directory / "logs" / f"host-{number}.log"
     status_file = directory / "run" / f"{name}.json"
     command = [sys.executable, "-m", "localrunner", "host", "--app", str(plan.options.app)]
-    command += ["--status-file", str(status_file)]
+    command += ["--status-file", str(status_file), "--worker", plan.options.worker]
     if plan.settings_file is not None:
         command += ["--settings", str(plan.settings_file)]
 

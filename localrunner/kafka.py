@@ -87,8 +87,10 @@ def java_version() -> int:
     return int(found[1]) if done.returncode == 0 and found else 0
 
 
-def start(directory: Path, log: Path, port: int, controller_port: int) -> Child:
+def start(directory: Path, log: Path, port: int, controller_port: int, more: str = "") -> Child:
     """Kafka is starting on `127.0.0.1:port`, with its records below `directory`; wait with `wait_ready`.
+
+    `more` are lines of server.properties, such as other listeners; a property that comes twice has its last value.
 
     Raises:
         NotReadyError: Java or the jars are missing, or the directory cannot be formatted.
@@ -97,7 +99,7 @@ def start(directory: Path, log: Path, port: int, controller_port: int) -> Child:
         raise NotReadyError("kafka: Java or the jars are missing; run `make setup`, or give an address")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / PROPERTIES_FILE).write_text(
-        PROPERTIES.format(port=port, controller_port=controller_port, partitions=TOPIC_PARTITIONS)
+        PROPERTIES.format(port=port, controller_port=controller_port, partitions=TOPIC_PARTITIONS) + more
     )
     if not (directory / "data" / "meta.properties").exists():
         _format(directory)

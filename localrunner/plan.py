@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localrunner import azurite, kafka, mockkafka
+from localrunner.host import workers
 from localrunner.host.settings import AppSettings, SettingsError, load
 from localrunner.processes import free_ports, is_free
 from sinkcore.errors import ConfigError
@@ -28,6 +29,13 @@ PORT_NAMES = ("kafka", "kafka-controller", *azurite.SERVICES, "dm", "engine")
 # Topics and partitions that appear later are promised to be seen within 10 s.
 METADATA_MAX_AGE = "AzureFunctionsJobHost__extensions__kafka__metadataMaxAgeMs"
 METADATA_MAX_AGE_MS = "5000"
+# As short as the host allows, so that a killed host keeps the sweeper from the others for half a minute at most.
+SINGLETON = "AzureFunctionsJobHost__singleton__"
+FILLED_IN = {
+    METADATA_MAX_AGE: METADATA_MAX_AGE_MS,
+    f"{SINGLETON}listenerLockPeriod": "00:00:15",
+    f"{SINGLETON}listenerLockRecoveryPollingInterval": "00:00:15",
+}
 
 _ADDRESSES = re.compile(r"[^\s:,]+:\d{1,5}(,[^\s:,]+:\d{1,5})*")
 
@@ -47,6 +55,7 @@ class Options:
     data: Path | None = None
     adx_time_scale: float = 0.01
     app: Path = ROOT
+    worker: str = workers.EMULATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +129,7 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
     if not _has_storage(given):
         _put(values, "AzureWebJobsStorage", azurite.connection_string(azurite_ports(ports)))
     uses_adx = not given.get("KUSTO_INGESTION_URL")
-    for name, value in (
-        (_adx_values(ports) if uses_adx else {}) | {METADATA_MAX_AGE: METADATA_MAX_AGE_MS}
-    ).items():
+    for name, value in ((_adx_values(ports) if uses_adx else {}) | FILLED_IN).items():
         if not given.get(name):
             _put(values, name, value)
     try:
@@ -159,6 +166,10 @@ def _option_faults(options: Options) -> list[str]:
         faults.append(f"--adx-time-scale: {scale:g} is not above 0 and at most {TIME_SCALE_MAX:g}; write 0.01")
     if options.data is not None and options.data.exists() and not options.data.is_dir():
         faults.append(f"--data: {options.data} is no directory; name another")
+    try:
+        workers.choose(options.worker)
+    except SettingsError as fault:
+        faults += fault.faults
     if options.kafka is not None and any(item.upper().startswith("KAFKA_BROKERS=") for item in options.sets):
         faults.append("--kafka: --set gives KAFKA_BROKERS too; leave one of them out")
     return faults

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from localrunner.azurite import SERVICES
+from localrunner.host import workers
 from localrunner.kafka import LIBS
 from localrunner.plan import ROOT, Options, Plan, make_plan
 from localrunner.processes import NotReadyError
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adx-time-scale", type=float, default=0.01, metavar="X", help="factor on the double's time spans"
     )
+    parser.add_argument(
+        "--worker", choices=workers.NAMES, default=workers.EMULATED, help="what runs the app (default: emulated)"
+    )
     parser.add_argument("--app", type=Path, default=ROOT, help=argparse.SUPPRESS)
 
 
@@ -53,6 +57,7 @@ def run(parsed: argparse.Namespace) -> int:
         data=None if parsed.data is None else parsed.data.resolve(),
         adx_time_scale=parsed.adx_time_scale,
         app=parsed.app.resolve(),
+        worker=parsed.worker,
     )
     try:
         plan = make_plan(options, os.environ)

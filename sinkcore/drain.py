@@ -60,13 +60,8 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
             return
         slices = slices_of(answer.events)
         found = slices[0] if slices else Slice(cursor.partition, [], [], [])
-        taken = sink.take(topic, drained(cursor, found, settled, answer.lost), deadline)
-        if taken is None:
-            step = max(1, step // 2)
-            continue
-        if not taken:
-            return
         if answer.lost:
+            # Before the commit: who dies behind it could not say it. Who does not get through says it again.
             event(
                 "records_lost_to_retention",
                 logging.ERROR,
@@ -75,7 +70,13 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
                 first_offset=cursor.next_offset,
                 records=answer.lost,
             )
-        elif not found.offsets and answer.why == "settled":
+        taken = sink.take(topic, drained(cursor, found, settled, answer.lost), deadline)
+        if taken is None:
+            step = max(1, step // 2)
+            continue
+        if not taken:
+            return
+        if not answer.lost and not found.offsets and answer.why == "settled":
             sink.mark_sparse(topic)
         moved = _again(topic, cursor)
         if moved is None:

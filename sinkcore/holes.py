@@ -34,14 +34,20 @@ def ask_before(
     kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], positions: Mapping[int, Position]
 ) -> Explained:
     """For a topic in which holes are normal: those before each slice are asked of Kafka, all at once, and those
-    inside are trusted unless the list has outlived a rebalance.
+    inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
 
-    Source: then it can fold a range that another host took and skipped; the group's committed offset stands
-    above the slice's first one in that case (docs/delivery.md, "Sparse topics").
+    Source: in the first case it can fold a range that another host took and skipped; the group's committed offset
+    stands above the slice's first one then (docs/delivery.md, "Sparse topics"). In the second the host's consumer
+    has gone on at the low watermark, which stands above it too.
     """
     inner = [s for s in slices if s.offsets[-1] - s.offsets[0] + 1 > len(s.offsets)]
     committed = kafka.committed(group, topic) if inner else {}
-    trusted = {s.partition for s in inner if committed.get(s.partition, 0) <= s.offsets[0]}
+    low = kafka.first_offsets(topic, [s.partition for s in inner]) if inner else {}
+    trusted = {
+        s.partition
+        for s in inner
+        if committed.get(s.partition, 0) <= s.offsets[0] and low.get(s.partition, 0) <= s.offsets[0]
+    }
     asked = {
         s.partition: (positions[s.partition].next_offset, s.offsets[0])
         for s in slices

@@ -32,6 +32,7 @@ def client_config(kafka: Kafka) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": kafka.brokers,
         "client.id": "adx-sink",
+        "allow.auto.create.topics": False,  # brokers make topics that a client mentions, unless it says this
         "security.protocol": kafka.protocol,
         "sasl.mechanism": kafka.authentication,
         "sasl.username": kafka.username,
@@ -68,6 +69,22 @@ def _pem_or_path(name: str, value: str) -> dict[str, str]:
         return {f"ssl.{name}.pem": value.replace("\\n", "\n")}
     beside = APP / Path(value).name
     return {f"ssl.{name}.location": str(beside) if beside.exists() and not Path(value).exists() else value}
+
+
+def partitions_in(metadata: Any, topic: str) -> set[int]:
+    """The topic's partitions; none if there is no such topic, or cannot be one.
+
+    Raises:
+        KafkaException: the broker refuses to say.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+
+    found = metadata.topics[topic]
+    if found.error is None:
+        return set(found.partitions)
+    if found.error.code() not in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION):
+        raise KafkaException(found.error)
+    return set()
 
 
 @dataclass(slots=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from sinkcore.clock import Clock
 from sinkcore.connections import Kafka
 from sinkcore.gaps import Answer, TopicState
-from sinkcore.kafka import Connection
+from sinkcore.kafka import Connection, partitions_in
 
 if TYPE_CHECKING:
+    from confluent_kafka import Uuid
     from confluent_kafka.admin import AdminClient
 
     from sinkcore.reading import Reader
@@ -31,48 +31,47 @@ QUESTION_OFFSETS_MAX = 1_000
 class ConfluentLog:
     """See KafkaLog. Any thread may ask; one worker process needs one."""
 
-    def __init__(self, kafka: Kafka, clock: Clock) -> None:
+    def __init__(self, kafka: Kafka, clock: Clock, answer_s: float = ANSWER_S) -> None:
         self._connection = Connection(kafka)
         self._clock = clock
+        self._answer_s = answer_s
         self._lock = Lock()
         self._admin: AdminClient | None = None
+        self._readers: dict[bool, Reader] = {}
 
     def topic(self, topic: str) -> TopicState | None:
         """See KafkaLog.
 
-        Source: a broker without topic ids says zero, whose text is all `A`.
+        Source: ids come from the controller, which librdkafka's mock broker has not got.
         """
-        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+        from confluent_kafka import TopicCollection
 
+        metadata, partitions = self._metadata(topic)
+        if not partitions:
+            return None
+        if metadata.controller_id not in metadata.brokers:
+            return TopicState(None, len(partitions))
         asked = TopicCollection([topic])
-        future = self._client().describe_topics(asked, request_timeout=ANSWER_S)[topic]
-        try:
-            found = future.result(ANSWER_S + MARGIN_S)
-        except (KafkaException, TimeoutError) as fault:
-            absent = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION)
-            if isinstance(fault, KafkaException) and fault.args[0].code() in absent:
-                return None
-            raise self._connection.unanswered(f"topic {topic}", fault, self._client()) from fault
-        text = str(found.topic_id)
-        return TopicState(text if text.strip("A") else None, len(found.partitions))
+        future = self._client().describe_topics(asked, request_timeout=self._answer_s)[topic]
+        return TopicState(id_of(self._answer(f"topic {topic}", future).topic_id), len(partitions))
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """See KafkaLog."""
         from confluent_kafka import ConsumerGroupTopicPartitions
 
         asked = [ConsumerGroupTopicPartitions(group)]
-        future = self._client().list_consumer_group_offsets(asked, request_timeout=ANSWER_S)[group]
-        found = self._answer(f"committed offsets of {group}", future, ANSWER_S).topic_partitions
+        future = self._client().list_consumer_group_offsets(asked, request_timeout=self._answer_s)[group]
+        found = self._answer(f"committed offsets of {group}", future).topic_partitions
         return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
     def first_offsets(
-        self, topic: str, partitions: Iterable[int], *, timeout_s: float = ANSWER_S
+        self, topic: str, partitions: Iterable[int], *, timeout_s: float | None = None
     ) -> dict[int, int]:
         """See KafkaLog."""
         return self._offsets(topic, partitions, EARLIEST, timeout_s)
 
     def end_offsets(
-        self, topic: str, partitions: Iterable[int], *, committed_only: bool, timeout_s: float = ANSWER_S
+        self, topic: str, partitions: Iterable[int], *, committed_only: bool, timeout_s: float | None = None
     ) -> dict[int, int]:
         """See KafkaLog."""
         return self._offsets(topic, partitions, LATEST, timeout_s, committed_only=committed_only)
@@ -81,7 +80,7 @@ class ConfluentLog:
         """See KafkaLog."""
         # The ends come first: what arrives between the two questions is at or above its end.
         ends = self.end_offsets(topic, partitions, committed_only=False)
-        found = self._offsets(topic, ends, max(timestamp_ms, 0), ANSWER_S)
+        found = self._offsets(topic, ends, max(timestamp_ms, 0))
         return {p: found[p] if found.get(p, -1) >= 0 else end for p, end in ends.items()}
 
     def read(
@@ -94,33 +93,29 @@ class ConfluentLog:
         max_bytes: int,
     ) -> dict[int, Answer]:
         """See KafkaLog. Questions do not wait for a gap that is being drained in another thread."""
-        is_question = sum(end - first for first, end in asked.values()) <= QUESTION_OFFSETS_MAX
-        reader = self._narrow if is_question else self._wide
-        return reader.read(topic, asked, budget_s, max_records, max_bytes)
+        is_wide = sum(end - first for first, end in asked.values()) > QUESTION_OFFSETS_MAX
+        return self._reader(wide=is_wide).read(topic, asked, budget_s, max_records, max_bytes)
 
     def close(self) -> None:
         """The consumers are closed; who asks again opens them again."""
-        self._narrow.close()
-        self._wide.close()
+        with self._lock:
+            for reader in self._readers.values():
+                reader.close()
 
-    @cached_property
-    def _narrow(self) -> Reader:
-        from sinkcore.reading import NARROW, Reader
+    def _reader(self, *, wide: bool) -> Reader:
+        from sinkcore.reading import NARROW, WIDE, Reader
 
-        return Reader(self._connection, NARROW, self, self._clock)
-
-    @cached_property
-    def _wide(self) -> Reader:
-        from sinkcore.reading import WIDE, Reader
-
-        return Reader(self._connection, WIDE, self, self._clock)
+        with self._lock:
+            if wide not in self._readers:
+                self._readers[wide] = Reader(self._connection, WIDE if wide else NARROW, self, self._clock)
+            return self._readers[wide]
 
     def _offsets(
         self,
         topic: str,
         partitions: Iterable[int],
         at: int,
-        timeout_s: float,
+        timeout_s: float | None = None,
         *,
         committed_only: bool = False,
     ) -> dict[int, int]:
@@ -129,15 +124,24 @@ class ConfluentLog:
         from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
         # Source: one partition that does not exist makes librdkafka fail the whole request.
-        state = self.topic(topic)
+        known = self._metadata(topic)[1].intersection(partitions)
         spec: Any = OffsetSpec
-        asked = {TopicPartition(topic, p): spec(at) for p in partitions if state and p < state.partitions}
         level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
-        futures = self._client().list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
-        return {
-            each.partition: self._answer(f"offsets of topic {topic}", future, timeout_s).offset
-            for each, future in futures.items()
-        }
+        futures = self._client().list_offsets(
+            {TopicPartition(topic, p): spec(at) for p in known},
+            isolation_level=level,
+            request_timeout=timeout_s or self._answer_s,
+        )
+        return {each.partition: self._answer(f"offsets of {topic}", futures[each]).offset for each in futures}
+
+    def _metadata(self, topic: str) -> tuple[Any, set[int]]:
+        from confluent_kafka import KafkaException
+
+        try:
+            metadata = self._client().list_topics(topic, timeout=self._answer_s)
+            return metadata, partitions_in(metadata, topic)
+        except KafkaException as fault:
+            raise self._connection.unanswered(f"topic {topic}", fault, self._client()) from fault
 
     def _client(self) -> AdminClient:
         with self._lock:
@@ -145,10 +149,19 @@ class ConfluentLog:
                 self._admin = self._connection.admin()
             return self._admin
 
-    def _answer(self, subject: str, future: Future[Any], timeout_s: float) -> Any:
+    def _answer(self, subject: str, future: Future[Any]) -> Any:
         from confluent_kafka import KafkaException
 
         try:
-            return future.result(timeout_s + MARGIN_S)
+            return future.result(self._answer_s + MARGIN_S)
         except (KafkaException, TimeoutError) as fault:
             raise self._connection.unanswered(subject, fault, self._client()) from fault
+
+
+def id_of(topic_id: Uuid | None) -> str | None:
+    """The id as text; None where the broker has none.
+
+    Source: a broker from before topic ids leaves zero, whose text is all `A`.
+    """
+    text = "" if topic_id is None else str(topic_id)
+    return text if text.strip("A") else None

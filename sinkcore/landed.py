@@ -55,11 +55,15 @@ class AdxRows:
         self._batching: dict[tuple[str, str], _Batching] = {}
 
     def batching_s(self, blob: Blob) -> float:
-        """See LandedRows. Read once an hour; 5 minutes where the policy cannot be read."""
+        """See LandedRows. Read once an hour; 5 minutes, or what it was, where the policy cannot be read."""
         known = self._batching.get((blob.db, blob.table))
         now_s = self._clock.monotonic_s()
         if known is None or now_s - known.read_at_s > BATCHING_READ_EVERY_S:
-            known = _Batching(self._read_batching_s(blob), now_s)
+            try:
+                known = _Batching(self._read_batching_s(blob), now_s)
+            except TransientError:
+                # Not remembered: it may be much longer, and rows that are still held back would be sent again.
+                return BATCHING_DEFAULT_S if known is None else known.seconds
             self._batching[blob.db, blob.table] = known
         return known.seconds
 
@@ -98,10 +102,7 @@ class AdxRows:
 
     def _read_batching_s(self, blob: Blob) -> float:
         for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
-            try:
-                rows = self._ask(blob.db, f".show {entity} policy ingestionbatching")
-            except TransientError:
-                continue
+            rows = self._ask(blob.db, f".show {entity} policy ingestionbatching")
             policy = msgspec.json.decode(rows[0]["Policy"] or "null") if rows else None
             if policy and policy.get("MaximumBatchingTimeSpan"):
                 return _seconds(policy["MaximumBatchingTimeSpan"])

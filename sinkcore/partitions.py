@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from sinkcore.clock import Deadline
 from sinkcore.drain import drain
-from sinkcore.ledger_rows import Cursor, Position
+from sinkcore.ledger_rows import Cursor, Gap, Position
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
 from sinkcore.table import OPERATIONS_MAX
@@ -75,13 +75,23 @@ def _move(topic: Topic, cursors: Sequence[Cursor]) -> None:
 
 
 def _check_ends(sink: Sink, topic: Topic, positions: dict[int, Position], ends: dict[int, int]) -> None:
-    """A position past the end of the same topic's log is one that an unclean election has cut short."""
+    """A position past the end of the same topic's log is one that an unclean election has cut short.
+
+    So are the gaps below it: what is written at their offsets from now on comes with the position.
+    """
     suspects = [p for p, end in ends.items() if positions[p].next_offset > end]
     # The last stable offset may lie below a position that a read-uncommitted host has taken: only the end counts.
     whole = sink.kafka.end_offsets(topic.name, suspects, committed_only=False) if suspects else {}
-    for partition, end in whole.items():
+    cut = {p: end for p, end in whole.items() if positions[p].next_offset > end}
+    gaps = topic.ledger.gaps() if cut else []
+    for partition, end in cut.items():
         position = positions[partition]
-        if position.next_offset > end and topic.ledger.move([replace(position, next_offset=end)]):
+        above = [
+            replace(gap, end_offset=max(end, gap.next_offset))
+            for gap in gaps
+            if gap.partition == partition and gap.end_offset > end
+        ]
+        if _move_with_gaps(topic, replace(position, next_offset=end), above):
             event(
                 "log_truncated",
                 logging.ERROR,
@@ -92,6 +102,17 @@ def _check_ends(sink: Sink, topic: Topic, positions: dict[int, Position], ends: 
             )
 
 
+def _move_with_gaps(topic: Topic, position: Position, gaps: Sequence[Gap]) -> bool:
+    """The position is moved and its gaps are changed together: one that comes with the next batch stays as it is.
+
+    The position was read before the gaps, so that a gap which is not among them came with a position that has
+    moved since. Gaps beyond what fits the transaction are changed before.
+    """
+    whole = len(gaps) - len(gaps) % (OPERATIONS_MAX - 1)
+    _move(topic, gaps[:whole])
+    return topic.ledger.move([position, *gaps[whole:]])
+
+
 def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positions: dict[int, Position]) -> None:
     """A topic of the same name is another topic: its positions begin at its low watermarks, old gaps are gone.
 
@@ -99,13 +120,15 @@ def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positi
     """
     event("topic_recreated", logging.ERROR, topic=topic.name, topic_id=topic_id)
     first = sink.kafka.first_offsets(topic.name, range(partitions))
-    moved = {
-        p: replace(positions.get(p, Position(p, 0, 0)), next_offset=at, kept_from=at, topic_id=topic_id)
-        for p, at in first.items()
-        if p not in positions or positions[p].topic_id != topic_id
-    }
-    _move(topic, list(moved.values()))
-    _move(topic, [replace(gap, next_offset=gap.end_offset) for gap in topic.ledger.gaps()])
+    gaps = topic.ledger.gaps()
+    # One that the new topic does not have begins at 0, should it be added.
+    for partition in sorted({*first, *positions}):
+        at = first.get(partition, 0)
+        position = positions.get(partition, Position(partition, 0, 0))
+        if position.topic_id == topic_id and position.etag:
+            continue
+        old = [replace(gap, next_offset=gap.end_offset) for gap in gaps if gap.partition == partition]
+        _move_with_gaps(topic, replace(position, next_offset=at, kept_from=at, topic_id=topic_id), old)
     now = topic.ledger.positions()
-    if all(now[p].topic_id == topic_id for p in first if p in now) and not topic.ledger.gaps():
+    if all(position.topic_id == topic_id for position in now.values()):
         topic.ledger.change_topic(replace(topic.row, topic_id=topic_id, partitions=partitions, sparse=""))

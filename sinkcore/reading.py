@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import methodcaller
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Kafka
 from sinkcore.clock import Clock, Deadline
 from sinkcore.errors import TransientError
 from sinkcore.gaps import Answer
-from sinkcore.kafka import Connection
+from sinkcore.kafka import Connection, partitions_in
 from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
@@ -47,11 +48,12 @@ WIDE: dict[str, Any] = _CONFIG | {
 CHUNK_RECORDS = 500
 # After so much silence its reason is looked for; after twice as much once more, and so on.
 SILENCE_S = 0.1
-# How often an offset that librdkafka calls out of range, and the broker does not, is asked for again.
-RESETS_MAX = 3
+# Errors whose meaning only a look at the topic's metadata and bounds can tell.
+_STUCK = (KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
-_ABSENT = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_EXCEPTION)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Called from C, whose callers look for an exception that a method set beside its result; bytecode does not.
+_headers_of = methodcaller("headers")
 
 
 @dataclass(slots=True)
@@ -62,17 +64,18 @@ class _Question:
     end: int
     events: list[func.KafkaEvent] = field(default_factory=list)
     lost: int = 0
-    resets: int = 0
 
 
 class _Reading:
     """One read: the questions that are open, the answers, and what is left of the budgets."""
 
     def __init__(self, topic: str, asked: Mapping[int, tuple[int, int]], max_records: int, max_bytes: int) -> None:
+        # Source: librdkafka takes negative offsets for names of places, such as the log's end.
+        assert all(first >= 0 for first, _ in asked.values()), "an offset below 0"
         self.topic = topic
         self.open = {p: _Question(first, end) for p, (first, end) in asked.items()}
         self.answers: dict[int, Answer] = {}
-        self.out_of_range: list[int] = []
+        self.stuck: set[int] = set()
         self.fault: TransientError | None = None
         self._records_left, self._bytes_left = max_records, max_bytes
         self.settle(*[p for p, (first, end) in asked.items() if first >= end], why="settled")
@@ -114,8 +117,8 @@ class _Reading:
             self.skip_to(partition, offset)
             if partition in self.open:
                 self.settle(partition, why="not_readable_yet")
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self.out_of_range.append(partition)
+        elif error.code() in _STUCK:
+            self.stuck.add(partition)
         else:
             self.fault = TransientError(
                 f"kafka: partition {partition} of {self.topic}: {error.str()}; it is asked again"
@@ -127,16 +130,8 @@ class _Reading:
         question.events.append(found)
         question.next_offset = offset + 1
         self._records_left -= 1
-        self._bytes_left -= (
-            len(message)
-            + len(found.key or "")
-            + sum(len(header["Key"]) + len(header["Value"] or "") for header in found.headers or ())
-        )
-
-    def raise_if_silent(self) -> None:
-        """Kafka said something, or nobody knows why it did not."""
-        if self.fault and all(a.why == "unanswered" and not a.events for a in self.answers.values()):
-            raise self.fault
+        headers = sum(len(header["Key"]) + len(header["Value"] or "") for header in found.headers or ())
+        self._bytes_left -= len(message) + len(found.key or "") + headers
 
 
 class Reader:
@@ -167,7 +162,9 @@ class Reader:
             finally:
                 self._lock.release()
         reading.settle_all("unanswered")
-        reading.raise_if_silent()
+        nothing = all(a.why == "unanswered" and not a.events for a in reading.answers.values())
+        if reading.fault is not None and nothing:
+            raise reading.fault
         return reading.answers
 
     def close(self) -> None:
@@ -190,84 +187,67 @@ class Reader:
         """The questions are answered, or the time is over."""
         if self._consumer is None:
             self._consumer = self._connection.consumer(self._config)
-        consumer = self._consumer
+        consumer, wait_s = self._consumer, SILENCE_S
         if not reading.open.keys() <= self._known.get(reading.topic, set()):
             # Source: the first question about a topic that a warm consumer does not know takes a second without.
             self._look_up(consumer, reading, deadline)
-        wait_s = SILENCE_S
         try:
             consumer.assign(_places(reading, reading.open))
             while reading.open and not deadline.is_past():
                 message = consumer.poll(min(wait_s, deadline.left_s()))
-                if message is None:
-                    if not deadline.is_past():
-                        self._explain_silence(consumer, reading, deadline)
-                    wait_s *= 2
-                    continue
-                wait_s = SILENCE_S
-                # Source: `consume` with a time-out waits until it has all it was asked for.
-                self._take(consumer, reading, [message, *consumer.consume(CHUNK_RECORDS, 0)], deadline)
+                if message is not None:
+                    # Source: `consume` with a time-out waits until it has all that it was asked for.
+                    self._take(consumer, reading, [message, *consumer.consume(CHUNK_RECORDS, 0)], deadline)
+                elif not deadline.is_past():
+                    self._compare(consumer, reading, set(reading.open), deadline)
+                wait_s = wait_s * 2 if message is None else SILENCE_S
         finally:
             consumer.unassign()
 
     def _take(self, consumer: Consumer, reading: _Reading, messages: list[Message], deadline: Deadline) -> None:
         """What was handed out is noted, and the consumer is assigned what is still open, no more."""
-        before = list(reading.open)
+        before = set(reading.open)
         for message in messages:
             reading.take(message)
-        again, reading.out_of_range = set(reading.out_of_range), []
-        for partition in again & reading.open.keys():
-            self._find_range(reading, partition, deadline)
-        done = again.union(before).difference(reading.open.keys() - again)
+        stuck, reading.stuck = reading.stuck & reading.open.keys(), set()
+        if stuck:
+            self._compare(consumer, reading, stuck, deadline)
+        done = (before - reading.open.keys()) | stuck
         if done and reading.open:
             consumer.incremental_unassign([TopicPartition(reading.topic, p) for p in done])
-            consumer.incremental_assign(_places(reading, again & reading.open.keys()))
+            consumer.incremental_assign(_places(reading, stuck & reading.open.keys()))
 
     def _look_up(self, consumer: Consumer, reading: _Reading, deadline: Deadline) -> None:
         """Questions about what does not exist are answered."""
-        found = consumer.list_topics(reading.topic, timeout=deadline.left_s()).topics[reading.topic]
-        if found.error is not None and found.error.code() not in _ABSENT:
-            raise KafkaException(found.error)
-        known = set() if found.error is not None else set(found.partitions)
-        self._known[reading.topic] = known
+        metadata = consumer.list_topics(reading.topic, timeout=deadline.left_s())
+        known = self._known[reading.topic] = partitions_in(metadata, reading.topic)
         absent = [p for p in reading.open if p not in known]
         reading.settle(*absent, why="no_partition" if known else "no_topic")
 
-    def _explain_silence(self, consumer: Consumer, reading: _Reading, deadline: Deadline) -> None:
-        """Questions to which there will be no answer have one; the others may just take their time.
+    def _compare(self, consumer: Consumer, reading: _Reading, stuck: set[int], deadline: Deadline) -> None:
+        """Questions that the log's bounds answer are answered, and what retention took is counted as lost.
 
-        Source: librdkafka says nothing of topics and partitions that are gone, nor between the last stable offset
-        and the high watermark.
+        Source: librdkafka says nothing of what does not exist, nor between the last stable offset and the high
+        watermark; below the low watermark and above the high one it has the same error.
         """
-        left_s = max(deadline.left_s(), SILENCE_S)
+        topic, left_s = reading.topic, max(deadline.left_s(), SILENCE_S)
         try:
             self._look_up(consumer, reading, deadline)
-            ends = self._log.end_offsets(reading.topic, reading.open, committed_only=True, timeout_s=left_s)
-            behind = [p for p, question in reading.open.items() if p in ends and question.next_offset >= ends[p]]
-            if behind:
-                ends = self._log.end_offsets(reading.topic, behind, committed_only=False, timeout_s=left_s)
+            stuck = stuck & reading.open.keys()
+            low = self._log.first_offsets(topic, stuck, timeout_s=left_s)
+            stable = self._log.end_offsets(topic, stuck, committed_only=True, timeout_s=left_s)
+            high = self._log.end_offsets(topic, stuck, committed_only=False, timeout_s=left_s)
         except KafkaException as fault:
-            reading.fault = self._connection.unanswered(f"topic {reading.topic}", fault)
+            reading.fault = self._connection.unanswered(f"topic {topic}", fault)
+            return
         except TransientError as fault:
             reading.fault = fault
-        else:
-            past = [p for p in behind if p in ends and reading.open[p].next_offset > ends[p]]
-            reading.settle(*past, why="past_end")
-            reading.settle(*[p for p in behind if p not in past], why="not_readable_yet")
-
-    def _find_range(self, reading: _Reading, partition: int, deadline: Deadline) -> None:
-        """What retention took of the question is counted, or the log ends below it; else it is asked again."""
-        question, topic = reading.open[partition], reading.topic
-        left_s = max(deadline.left_s(), SILENCE_S)
-        low = self._log.first_offsets(topic, [partition], timeout_s=left_s).get(partition)
-        high = self._log.end_offsets(topic, [partition], committed_only=False, timeout_s=left_s).get(partition)
-        question.resets += 1
-        if low is None or high is None or question.resets > RESETS_MAX:
-            reading.settle(partition, why="unanswered")
-        elif question.next_offset > high:
-            reading.settle(partition, why="past_end")
-        else:
-            reading.skip_to(partition, low, lost=True)
+            return
+        for p in stuck & low.keys() & stable.keys() & high.keys():
+            reading.skip_to(p, low[p], lost=True)
+            question = reading.open.get(p)
+            if question is not None and question.next_offset >= stable[p]:
+                reading.settle(p, why="past_end" if question.next_offset > high[p] else "not_readable_yet")
 
 
 def _places(reading: _Reading, partitions: Iterable[int]) -> list[TopicPartition]:
@@ -283,7 +263,7 @@ def event_of(message: Message) -> func.KafkaEvent:
     """
     value, key = message.value(), message.key()
     try:
-        headers: Any = message.headers() or ()
+        headers: Any = _headers_of(message) or ()
     except SystemError:
         headers = ()
         event(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import (
     BlobSasPermissions,
     BlobServiceClient,
@@ -70,10 +70,10 @@ class AzureBlobs:
             client.upload_blob(
                 data, length=len(data), overwrite=False, content_settings=ContentSettings("application/gzip")
             )
-        except ResourceExistsError:
-            return
         except AzureError as error:
-            raise _refusal(container, error) from None
+            # Source: the SDK calls it "exists", too, that the container is being deleted.
+            if _code(error) != "BlobAlreadyExists":
+                raise _refusal(container, error) from None
 
     def get(self, container: str, path: str) -> bytes:
         """See Blobs."""
@@ -120,10 +120,9 @@ class AzureBlobs:
         """The container exists."""
         try:
             self._service.create_container(container)
-        except ResourceExistsError:
-            return
         except AzureError as error:
-            raise _refusal(container, error) from None
+            if _code(error) != "ContainerAlreadyExists":
+                raise _refusal(container, error) from None
 
 
 def sign_with_account_key(account: str, key: str, clock: Clock) -> Callable[[str, str], str]:
@@ -188,12 +187,16 @@ def _utc(clock: Clock, after_s: int) -> datetime:
     return datetime.fromtimestamp(clock.now_ms() / 1000, UTC) + timedelta(seconds=after_s)
 
 
+def _code(error: AzureError) -> str:
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")
+
+
 def _refusal(container: str, error: AzureError) -> TransientError:
     status = getattr(error, "status_code", None)
-    code = getattr(error, "error_code", None)
     advice = {
         403: "give the app's identity the role Storage Blob Data Contributor, or check key and firewall",
         404: "the container is missing; create it, or restart the app, which does",
     }.get(status or 0, "the call will be made again")
-    what = f"{status} {getattr(code, 'value', code) or ''}".strip() if status else type(error).__name__
+    what = f"{status} {_code(error)}".strip() if status else type(error).__name__
     return TransientError(f"blob container {container}: storage answered {what}; {advice}")

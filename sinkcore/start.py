@@ -48,6 +48,8 @@ def places(
     new = [p for p in asked if p >= row.partitions]
     old = [p for p in asked if p < row.partitions]
     begin = kafka.first_offsets(row.topic, new) if new else {}
+    # A partition that a topic made again does not have any more: what a host still holds of it is taken.
+    begin |= {p: in_hand[p] for p in new if p not in begin and p in in_hand}
     if old and row.start in ("earliest", "latest"):
         committed = kafka.committed(group, row.topic)
         begin |= {

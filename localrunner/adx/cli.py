@@ -24,7 +24,9 @@ from localrunner.adx.catalog import Catalog
 from localrunner.adx.dm import Worker
 from localrunner.adx.ingest import Ingestor
 from localrunner.adx.mgmt import Role
+from localrunner.adx.observer import Observer
 from localrunner.adx.policy import BatchingPolicy
+from localrunner.adx.protocol import Protocol
 from localrunner.adx.resources import Resources
 from localrunner.adx.store import Store
 
@@ -87,9 +89,10 @@ def _serve_until_stopped(args: argparse.Namespace, store: Store, catalog: Catalo
     def policy_of(database: str, table: str) -> BatchingPolicy:
         return policy.effective(catalog.databases.get(database.lower()), table)
 
-    ingestor = Ingestor(catalog, Blobs(resources.blobs, store.spool))
-    worker = Worker(resources, ingestor, Batches(policy_of, args.time_scale))
-    services = http.Services(catalog, ingestor, resources)
+    observer = Observer()
+    ingestor = Ingestor(catalog, Blobs(resources.blobs, store.spool), observer)
+    worker = Worker(resources, ingestor, Batches(policy_of, args.time_scale), observer)
+    services = http.Services(catalog, ingestor, resources, observer)
     worker.start()
     try:
         asyncio.run(_serve(services, {Role.ENGINE: args.engine_port, Role.DM: args.dm_port}))
@@ -115,6 +118,7 @@ async def _serve(services: http.Services, ports: dict[Role, int]) -> None:
         listener.bind((_HOST, port))
         config = uvicorn.Config(
             http.app(services, role),
+            http=Protocol,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -125,6 +129,7 @@ async def _serve(services: http.Services, ports: dict[Role, int]) -> None:
         sockets.append(listener)
 
     def stop() -> None:
+        services.observer.faults.clear()
         for server in servers:
             server.should_exit = True
 

@@ -21,6 +21,7 @@ from localrunner.adx.batching import Batches
 from localrunner.adx.errors import IngestionError, where
 from localrunner.adx.ingest import Ingestor, Outcome, Sealed
 from localrunner.adx.messages import Request, decode
+from localrunner.adx.observer import Observer
 from localrunner.adx.resources import Resources
 
 _LOG = logging.getLogger(__name__)
@@ -41,8 +42,10 @@ _DONE_MAX = 100_000
 class Worker:
     """Two threads: one takes messages and seals, one ingests."""
 
-    def __init__(self, resources: Resources, ingestor: Ingestor, batches: Batches) -> None:
+    def __init__(self, resources: Resources, ingestor: Ingestor, batches: Batches, observer: Observer) -> None:
         self._resources = resources
+        self._faults = observer.faults
+        self._counters = observer.counters
         self._ready = resources.queue(resources.ready_queue)
         self._failed = resources.queue(resources.failed_queue)
         self._succeeded = resources.queue(resources.succeeded_queue)
@@ -123,11 +126,14 @@ class Worker:
         if done:
             self._delete(message.id)
         if known or done:
+            self._counters.add("messages.again")
             return False
+        self._counters.add("messages.taken")
         try:
             request = decode(str(message.content), message.id)
         except IngestionError as error:
             _LOG.warning("message_refused id=%s code=%s", message.id, error.code)
+            self._counters.add("messages.corrupted")
             self._delete(message.id)
             return True
         try:
@@ -153,6 +159,7 @@ class Worker:
         try:
             if report is not None:
                 self._failed.send_message(report)
+                self._counters.add("reports.failed_queue")
         except AzureError as azure_error:
             _LOG.warning("report_delayed error=%s", type(azure_error).__name__)
             return False
@@ -166,6 +173,7 @@ class Worker:
     def _ingest_all(self) -> None:
         while (sealed := self._sealed.get()) is not None and not self._stop.is_set():
             try:
+                self._delay(sealed)
                 outcome = self._ingest(sealed)
                 if outcome is not None:
                     self._finish(sealed, outcome)
@@ -190,9 +198,16 @@ class Worker:
             self._pool.submit(self._refuse, request, fault)
         return None
 
+    def _delay(self, sealed: Sealed) -> None:
+        """Faults on demand have held the batch up."""
+        for request in sealed.requests:
+            fault = self._faults.on_blob("delay_blob", request)
+            if fault is not None:
+                self._stop.wait(fault.delay_s)
+
     def _finish(self, sealed: Sealed, outcome: Outcome) -> None:
         """Reports first, then the messages go: a kill between them repeats a report, and loses none."""
-        told = []
+        told: list[Request] = []
         for index, request in enumerate(sealed.requests):
             error = outcome.failures.get(index)
             if error is None:
@@ -200,14 +215,25 @@ class Worker:
             elif not self._report_failure(request, error, outcome.operation_id):
                 self._release(request.message_id)
                 continue
-            told.append(request.message_id)
-        list(self._pool.map(self._delete, told))
+            if self._faults.on_blob("redeliver", request) is not None:
+                self._counters.add("messages.redelivered")
+                self._release(request.message_id)
+                continue
+            told.append(request)
+        self._faults.pass_point("after_reports", sealed.requests[0].table)
+        list(self._pool.map(self._delete_request, told))
+
+    def _delete_request(self, request: Request) -> None:
+        self._faults.pass_point("before_delete", request.table)
+        self._delete(request.message_id)
+        self._faults.pass_point("after_delete", request.table)
 
     def _report_success(self, request: Request, operation_id: uuid.UUID) -> None:
         report = reports.success(request, operation_id)
         try:
             if report is not None:
                 self._succeeded.send_message(report)
+                self._counters.add("reports.succeeded_queue")
         except AzureError as azure_error:
             # The rows are there; to keep the message would repeat them.
             _LOG.warning("report_lost error=%s", type(azure_error).__name__)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import traceback
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ INGESTION_CODES = {
     "Download_UnknownError": False,
     "General_InternalServerError": False,
     "General_RetryAttemptsExceeded": True,
+    "General_ThrottledIngestion": False,
     "Stream_ClosingQuoteMissing": True,
     "Stream_InputStreamTooLarge": True,
     "Stream_WrongNumberOfFields": True,
@@ -109,9 +111,38 @@ def where(error: BaseException) -> str:
     return f"error={type(error).__name__} at={line}"
 
 
+# Status -> subcode and exception. Source: kusto/api/rest/response.md, kusto/api/netfx/kusto-data-client-errors.md.
+_BY_STATUS = {
+    400: ("General_BadRequest", "KustoBadRequestException"),
+    401: ("Unauthorized", "KustoRequestDeniedException"),
+    403: ("Forbidden", "KustoRequestDeniedException"),
+    404: ("NotFound", "KustoBadRequestException"),
+    413: ("PayloadTooLarge", "KustoRequestPayloadTooLargeException"),
+    429: ("TooManyRequests", "KustoRequestThrottledException"),
+    504: ("Timeout", "KustoServiceTimeoutException"),
+    520: ("ServiceError", "KustoServicePartialQueryFailureException"),
+}
+
+
+def of_status(status: int, message: str, *, code: str = "", permanent: bool | None = None) -> KustoError:
+    """The error that goes with an HTTP status; permanent unless trying again can help."""
+    if status in _BY_STATUS:
+        usual, kind = _BY_STATUS[status]
+    else:
+        phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "ServiceError"
+        usual, kind = phrase.title().replace(" ", ""), "KustoBadRequestException"
+    if permanent is None:
+        permanent = status < 500 and status not in (408, 429)
+    return KustoError(
+        message, code=code or usual, kind=f"Kusto.Data.Exceptions.{kind}", status=status, permanent=permanent
+    )
+
+
 def syntax_error(message: str) -> KustoError:
     """The text of a command or query cannot be read."""
-    return KustoError(f"Syntax error: {message}", kind="Kusto.Data.Exceptions.SyntaxException")
+    return KustoError(
+        f"Syntax error: {message}", code="BadRequest_SyntaxError", kind="Kusto.Data.Exceptions.SyntaxException"
+    )
 
 
 def semantic_error(message: str) -> KustoError:

@@ -21,6 +21,7 @@ from localrunner.adx.blobs import Blobs, opened
 from localrunner.adx.catalog import Catalog, Table
 from localrunner.adx.errors import IngestionError
 from localrunner.adx.messages import Request
+from localrunner.adx.observer import Observer
 from localrunner.adx.plans import Plan
 from localrunner.adx.rowsfile import RowsFile
 from localrunner.adx.store import next_id
@@ -54,9 +55,11 @@ class Outcome:
 class Ingestor:
     """Ingests batches, one after another."""
 
-    def __init__(self, catalog: Catalog, blobs: Blobs) -> None:
+    def __init__(self, catalog: Catalog, blobs: Blobs, observer: Observer) -> None:
         self._catalog = catalog
         self._blobs = blobs
+        self._faults = observer.faults
+        self._counters = observer.counters
         self._pool = ThreadPoolExecutor(_PREFETCH, thread_name_prefix="fetch")
 
     def ingest(self, batch: Sealed) -> Outcome:
@@ -82,6 +85,7 @@ class Ingestor:
         operation_id = uuid.uuid4()
         with self._catalog.store.writing() as cursor:
             _record_failure(cursor, request, error, operation_id, _now())
+        self._counters.add(f"blobs.refused.{error.code}")
         return operation_id
 
     def ingest_inline(self, table: Table, data: bytes) -> uuid.UUID | None:
@@ -105,8 +109,9 @@ class Ingestor:
             try:
                 if isinstance(body, IngestionError):
                     raise body
+                self._faults.refuse(request)
                 with closing(body), opened(body, request.blob_url) as streams:
-                    if not rows.append(plan, streams):
+                    if not rows.append(plan, streams, request.path):
                         raise IngestionError(
                             "BadRequest_NoRecordsOrWrongFormat",
                             f"No record of format '{plan.format}' was found in the blob.",
@@ -142,6 +147,7 @@ class Ingestor:
                 else:
                     extent = rows.insert(cursor, plan, first.tags, first.creation_time, raw_bytes)
                     outcome = "partly_failed" if failures else "succeeded"
+            self._faults.pass_point("after_rows", first.table)
             now = _now()
             for index, error in failures.items():
                 _record_failure(cursor, batch.requests[index], error, operation_id, now)
@@ -163,11 +169,22 @@ class Ingestor:
                     extent,
                 ],
             )
+            self._faults.pass_point("after_seal_record", first.table)
+        self._faults.pass_point("after_commit", first.table)
+        self._count(batch, rows.rows if extent else 0, failures, outcome)
         _LOG.info(
             "batch_sealed number=%d reason=%s blobs=%d failed=%d rows=%d outcome=%s",
             number, batch.reason, len(batch.requests), len(failures), rows.rows if extent else 0, outcome,
         )  # fmt: skip
         return Outcome(number, rows.rows if extent else 0, failures, operation_id)
+
+    def _count(self, batch: Sealed, rows: int, failures: dict[int, IngestionError], outcome: str) -> None:
+        self._counters.add("rows.queued", rows)
+        self._counters.add(f"batches.sealed.{batch.reason}")
+        self._counters.add(f"batches.outcome.{outcome}")
+        self._counters.add("blobs.good", len(batch.requests) - len(failures))
+        for error in failures.values():
+            self._counters.add(f"blobs.refused.{error.code}")
 
 
 def _is_there(cursor: duckdb.DuckDBPyConnection, table: Table, values: tuple[str, ...]) -> bool:

@@ -1,6 +1,7 @@
 """Ingestion mappings: JSON text to one source for each column.
 
-Source: dataexplorer-docs, kusto/management/mappings.md, json-mapping.md, csv-mapping.md, kusto/query/jsonpath.md.
+Source: dataexplorer-docs, kusto/management/mappings.md, json-mapping.md, csv-mapping.md, avro-mapping.md,
+parquet-mapping.md, orc-mapping.md, kusto/query/jsonpath.md.
 """
 
 from __future__ import annotations
@@ -13,9 +14,25 @@ from typing import Any
 from localrunner.adx.columns import Column
 from localrunner.adx.errors import IngestionError
 
-KINDS = frozenset({"csv", "json"})
+KINDS = frozenset({"csv", "json", "avro", "parquet", "orc"})
 
 Path = tuple[str | int, ...]
+
+# Transformation -> the kinds of mapping that have it, and whether it reads a field.
+# Source: mappings.md, "Mapping transformations". The SDKs' GetPathElement is on no page.
+_TREES = frozenset({"json", "parquet", "avro", "orc"})
+_ALL = _TREES | {"csv"}
+TRANSFORMS: dict[str, tuple[frozenset[str], bool]] = {
+    "PropertyBagArrayToDictionary": (_TREES, True),
+    "SourceLocation": (_ALL, False),
+    "SourceLineNumber": (_ALL, False),
+    "DateTimeFromUnixSeconds": (_ALL, True),
+    "DateTimeFromUnixMilliseconds": (_ALL, True),
+    "DateTimeFromUnixMicroseconds": (_ALL, True),
+    "DateTimeFromUnixNanoseconds": (_ALL, True),
+    "DropMappedFields": (_TREES, True),
+    "BytesAsBase64": (frozenset({"avro"}), True),
+}
 
 _STEP = re.compile(r"\.?\[\s*'((?:[^'\\]|\\.)*)'\s*\]|\.?\[\s*\"((?:[^\"\\]|\\.)*)\"\s*\]|\[(\d+)\]|\.([^.\[\]]+)")
 
@@ -24,13 +41,15 @@ _STEP = re.compile(r"\.?\[\s*'((?:[^'\\]|\\.)*)'\s*\]|\.?\[\s*\"((?:[^\"\\]|\\.)
 class Source:
     """Where a column's value comes from: a path in the record, a field by number, or a constant.
 
-    The empty path is the whole record. At most one of the three is set; none gives null.
+    The empty path is the whole record. At most one of the three is set; none gives null, unless `transform`
+    (a name of `transforms.KNOWN`) needs none.
     """
 
     column: str
     path: Path | None = None
     ordinal: int | None = None
     constant: str | None = None
+    transform: str = ""
 
 
 def parse(kind: str, text: str) -> tuple[Source, ...]:
@@ -69,20 +88,45 @@ def _source(kind: str, element: Any) -> Source:
     column = flat.get("column") or flat.get("name")
     if not isinstance(column, str):
         raise _invalid("an element has no 'Column'")
-    transform = flat.get("transform")
-    if transform not in (None, "", "None"):
-        raise _invalid(f"transformation '{transform}' of column '{column}' is not known to this double yet")
+    transform, reads = _transform(kind, column, flat.get("transform"))
     constant = flat.get("constvalue")
+    places = [name for name in ("path", "field", "ordinal", "constvalue") if flat.get(name) not in (None, "")]
+    if len(places) > 1:
+        raise _invalid(f"column '{column}' has both '{places[0]}' and '{places[1]}'")
+    if not reads:
+        if places:
+            raise _invalid(f"column '{column}' has '{places[0]}', which '{transform}' does not go with")
+        return Source(column, transform=transform)
     if constant is not None:
+        if transform:
+            raise _invalid(f"column '{column}' has 'ConstValue', which '{transform}' does not go with")
         return Source(column, constant=str(constant))
     if kind == "csv":
-        return Source(column, ordinal=_ordinal(column, flat.get("ordinal")))
-    path = flat.get("path")
+        return Source(column, ordinal=_ordinal(column, flat.get("ordinal")), transform=transform)
+    path, named = flat.get("path"), flat.get("field")
+    if kind != "json" and isinstance(named, str) and named:
+        path = named if named.startswith("$") else None
+        if path is None:
+            return Source(column, path=(named,), transform=transform)
     if not isinstance(path, str) or not path:
         raise _invalid(f"column '{column}' has neither 'Path' nor 'ConstValue'")
     if not path.startswith("$"):
         return Source(column, constant=path)
-    return Source(column, path=parse_path(path))
+    return Source(column, path=parse_path(path), transform=transform)
+
+
+def _transform(kind: str, column: str, value: Any) -> tuple[str, bool]:
+    """The transformation by its own name, and whether it reads a field; without one there is a field to read."""
+    if value in (None, "", "None"):
+        return "", True
+    # Names are compared without case, as are all other words of a mapping.
+    found = {name.lower(): name for name in TRANSFORMS}.get(str(value).lower())
+    if found is None:
+        raise _invalid(f"transformation '{str(value)[:60]}' of column '{column}' is not known to this double")
+    kinds, reads = TRANSFORMS[found]
+    if kind not in kinds:
+        raise _invalid(f"transformation '{found}' of column '{column}' is not available for {kind} mappings")
+    return found, reads
 
 
 def _ordinal(column: str, value: Any) -> int:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from localrunner.adx.errors import IngestionError
 
 _LEVELS = {"failuresonly": 0, "none": 1, "donotreport": 1, "failuresandsuccesses": 2}
+_CONSTANT_COLUMNS = 1
 _METHODS = {"queue": 0, "table": 1, "queueandtable": 2}
 _KNOWN_PROPERTIES = frozenset(
     {
@@ -30,6 +31,7 @@ _KNOWN_PROPERTIES = frozenset(
         "ingestionmappingreference",
         "ingestionmappingtype",
         "tags",
+        "validationpolicy",
     }
 )
 
@@ -51,6 +53,7 @@ class Request:
     ingest_if_not_exists: tuple[str, ...]
     creation_time: datetime | None
     ignore_first_record: bool
+    even_lines: bool
     flush_immediately: bool
     retain_blob: bool
     report_level: int
@@ -67,8 +70,9 @@ class Request:
     def batch_key(self) -> tuple[object, ...]:
         """What blobs must share to be in one batch: target and every property that shapes rows or extent."""
         shape = (self.format, self.mapping_reference, self.mapping_kind, self.inline_mapping)
-        extent = (self.tags, self.ingest_if_not_exists, self.creation_time, self.ignore_first_record)
-        return (self.database.lower(), self.table, *shape, *extent)
+        text = (self.ignore_first_record, self.even_lines)
+        extent = (self.tags, self.ingest_if_not_exists, self.creation_time)
+        return (self.database.lower(), self.table, *shape, *text, *extent)
 
 
 def without_secrets(url: str) -> str:
@@ -110,6 +114,7 @@ def decode(text: str, message_id: str) -> Request:
         ingest_if_not_exists=reader.strings("ingestifnotexists"),
         creation_time=reader.time("creationtime"),
         ignore_first_record=reader.flag(properties.get("ignorefirstrecord"), "ignoreFirstRecord"),
+        even_lines=reader.validates(),
         flush_immediately=reader.flag(fields.get("flushimmediately"), "FlushImmediately"),
         retain_blob=reader.flag(fields.get("retainblobonsuccess", True), "RetainBlobOnSuccess"),
         report_level=reader.choice("reportlevel", _LEVELS, 0),
@@ -210,6 +215,26 @@ class _Properties:
             return False
         return value
 
+    def validates(self) -> bool:
+        """Whether lines of different length refuse a text; only a ValidationPolicy can say no.
+
+        Source: kusto/api/netfx/kusto-ingest-client-errors.md, "Fails only when validation policy is set to
+        ValidateCsvInputConstantColumns"; that is the default (kusto/includes/ingestion-properties.md).
+        """
+        value = self._properties.get("validationpolicy")
+        try:
+            policy = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            policy = ()
+        if policy is None:
+            return True
+        given = {str(name).lower(): choice for name, choice in policy.items()} if isinstance(policy, dict) else {}
+        options, implications = given.get("validationoptions", 1), given.get("validationimplications", 1)
+        fits = isinstance(policy, dict) and not set(given) - {"validationoptions", "validationimplications"}
+        if not fits or not _is_one_of(options, (0, 1, 2)) or not _is_one_of(implications, (0, 1)):
+            self.malformed("ValidationPolicy")
+        return bool(options == _CONSTANT_COLUMNS)
+
     def choice(self, name: str, words: dict[str, int], default: int) -> int:
         value = self._fields.get(name, default)
         if isinstance(value, str):
@@ -218,6 +243,10 @@ class _Properties:
             self.malformed(name)
             return default
         return int(value)
+
+
+def _is_one_of(value: Any, known: tuple[int, ...]) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in known
 
 
 def blob_name(url: str) -> str:

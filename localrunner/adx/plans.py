@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from localrunner.adx import mapping, records
+from localrunner.adx import avro, columnar, delimited, mapping, multijson, records, transforms
 from localrunner.adx.catalog import Catalog, Mapping, Table
 from localrunner.adx.errors import IngestionError, KustoError
 from localrunner.adx.messages import Request
@@ -23,37 +23,64 @@ class Plan:
     sources: tuple[mapping.Source, ...]
     kinds: tuple[str, ...]
     decode: Decode
+    transform: transforms.Transform | None = None
 
 
-def _json(lines: bool) -> Callable[[tuple[mapping.Source, ...], tuple[str, ...], bool], Decode]:
-    def build(sources: tuple[mapping.Source, ...], _kinds: tuple[str, ...], _skip_first: bool) -> Decode:
-        extract = records.extractor([source.path for source in sources])
-        read = records.json_lines if lines else records.multi_json
-        return lambda stream: read(stream, extract)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    format: str
+    sources: tuple[mapping.Source, ...]
+    kinds: tuple[str, ...]
+    skip_first: bool = False
+    even: bool = True
 
-    return build
+
+def _lines(wanted: _Wanted) -> Decode:
+    extract = records.extractor([source.path for source in wanted.sources])
+    return lambda stream: records.json_lines(stream, extract)
 
 
-def _csv(sources: tuple[mapping.Source, ...], kinds: tuple[str, ...], skip_first: bool) -> Decode:
-    dynamic = [kind == "dynamic" for kind in kinds]
-    return lambda stream: records.csv_rows(stream, sources, dynamic, skip_first=skip_first)
+def _multi(wanted: _Wanted) -> Decode:
+    extract = records.extractor([source.path for source in wanted.sources])
+    return lambda stream: multijson.rows(stream, extract)
+
+
+def _text(wanted: _Wanted) -> Decode:
+    dynamic = [kind == "dynamic" for kind in wanted.kinds]
+    shape = delimited.Shape(wanted.format, wanted.skip_first, wanted.even)
+    return lambda stream: delimited.rows(stream, shape, wanted.sources, dynamic)
+
+
+def _avro(wanted: _Wanted) -> Decode:
+    extract = records.extractor([source.path for source in wanted.sources])
+    return lambda stream: avro.rows(stream, extract)
+
+
+def _columnar(wanted: _Wanted) -> Decode:
+    return lambda stream: columnar.rows(stream, wanted.format, wanted.sources, wanted.kinds)
 
 
 # Format -> the kind of mapping it takes, and what builds its decoder. Source: kusto/management/mappings.md,
 # "Supported mapping types". `singlejson` is not on that page; the SDKs send it with JSON mappings.
-FORMATS = {
-    "csv": ("csv", _csv),
-    "json": ("json", _json(lines=True)),
-    "multijson": ("json", _json(lines=False)),
-    "singlejson": ("json", _json(lines=False)),
+FORMATS: dict[str, tuple[str, Callable[[_Wanted], Decode]]] = {
+    **dict.fromkeys(delimited.FORMATS, ("csv", _text)),
+    "json": ("json", _lines),
+    "multijson": ("json", _multi),
+    "singlejson": ("json", _multi),
+    "avro": ("avro", _avro),
+    "apacheavro": ("avro", _avro),
+    "parquet": ("parquet", _columnar),
+    "orc": ("orc", _columnar),
 }
+# The SDKs have a kind of their own for this format, the service does not.
+_KINDS = {"apacheavro": "avro"}
 
 
 def inline(table: Table) -> Plan:
     """The plan for CSV text that comes with a command."""
     sources = mapping.identity("csv", table.columns)
     kinds = tuple(column.type for column in table.columns)
-    return Plan(table, "csv", sources, kinds, _csv(sources, kinds, False))
+    return Plan(table, "csv", sources, kinds, _text(_Wanted("csv", sources, kinds)))
 
 
 def plan(catalog: Catalog, request: Request) -> Plan:
@@ -90,13 +117,14 @@ def plan(catalog: Catalog, request: Request) -> Plan:
             f"The mapping names column '{unknown[0]}', which table '{table.name}' does not have.",
         )
     kinds = tuple(types[source.column] for source in sources)
-    return Plan(table, request.format, sources, kinds, build(sources, kinds, request.ignore_first_record))
+    wanted = _Wanted(request.format, sources, kinds, request.ignore_first_record, request.even_lines)
+    return Plan(table, request.format, sources, kinds, build(wanted), transforms.built(sources))
 
 
 def _sources(
     request: Request, kind: str, table: Table, shared: dict[tuple[str, str], Mapping]
 ) -> tuple[mapping.Source, ...]:
-    if request.mapping_kind and request.mapping_kind != kind:
+    if request.mapping_kind and _KINDS.get(request.mapping_kind, request.mapping_kind) != kind:
         raise IngestionError(
             "BadRequest_InvalidMappingReference",
             f"A mapping of kind '{request.mapping_kind}' does not go with format '{request.format}'.",

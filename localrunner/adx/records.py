@@ -6,8 +6,6 @@ nothing is parsed twice: DuckDB reads the file as delimited text and converts wh
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
@@ -16,21 +14,19 @@ import msgspec
 
 from localrunner.adx.convert import VALUE_MAX_BYTES
 from localrunner.adx.errors import IngestionError
-from localrunner.adx.mapping import Path, Source
+from localrunner.adx.mapping import Path
 
 DELIMITER = b"\x1f"
 _CHUNK_BYTES = 1024 * 1024
 # Source: kusto/query/scalar-data-types/string.md, "the allowed data limit of 64MB".
-_RECORD_MAX_BYTES = 64 * 1024 * 1024
+RECORD_MAX_BYTES = 64 * 1024 * 1024
+ROWS_AT_ONCE = 5000
 _LONE_SURROGATE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\[^u]"
 )
 
 Tokens = Sequence[bytes]
 Extract = Callable[[bytes], Tokens]
-
-_ANY = msgspec.json.Decoder(msgspec.Raw)
-csv.field_size_limit(_RECORD_MAX_BYTES)
 
 
 def extractor(paths: Sequence[Path | None]) -> Extract:
@@ -113,7 +109,7 @@ def _lines(stream: BinaryIO) -> Iterator[list[bytes]]:
         whole, newline, rest_of_chunk = chunk.rpartition(b"\n")
         if not newline:
             rest += chunk
-            if len(rest) > _RECORD_MAX_BYTES:
+            if len(rest) > RECORD_MAX_BYTES:
                 raise IngestionError("Stream_InputStreamTooLarge", "A record is larger than 64 MB.")
             continue
         yield _split(rest + whole)
@@ -145,120 +141,6 @@ def clean(data: bytes) -> bytes:
     return data
 
 
-def multi_json(stream: BinaryIO, extract: Extract) -> Iterator[list[Tokens]]:
-    """Rows of a `multijson` blob: objects one after another, or arrays of them. Any fault refuses the whole blob.
-
-    Source: data-explorer/ingest-json-formats.md and ingest-invalid-data.md (BadRequest_InvalidBlob).
-    """
-    data = clean(stream.read(_RECORD_MAX_BYTES * 16 + 1)).removeprefix(b"\xef\xbb\xbf")
-    rows: list[Tokens] = []
-    for value in _values(data):
-        try:
-            items = msgspec.json.decode(value, type=list[msgspec.Raw]) if value[:1] == b"[" else [value]
-            # Line breaks between tokens would end a line of the rows file; inside strings there are none.
-            rows.extend(extract(bytes(item).replace(b"\n", b" ").replace(b"\r", b" ")) for item in items)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise IngestionError(
-                "BadRequest_InvalidBlob", f"The blob is not valid multijson: {type(error).__name__}."
-            ) from None
-        if len(rows) >= 5000:
-            yield rows
-            rows = []
-    yield rows
-
-
-def _values(data: bytes) -> Iterator[bytes]:
-    """The JSON values that stand one after another in `data`, each valid by RFC 8259."""
-    at = 0
-    end = len(data.rstrip())
-    while at < end:
-        stop = _value_end(data, at)
-        value = data[at:stop].strip()
-        try:
-            _ANY.decode(value)
-        except (msgspec.MsgspecError, RecursionError):
-            raise IngestionError(
-                "BadRequest_InvalidBlob", f"The blob is not valid multijson from byte {at} on."
-            ) from None
-        if value[:1] not in (b"{", b"["):
-            raise IngestionError(
-                "BadRequest_InvalidBlob", f"At byte {at} there is neither an object nor an array."
-            )
-        yield value
-        at = stop
-
-
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
-
-
-def _value_end(data: bytes, at: int) -> int:
-    """Where the first value at or after `at` ends: its closing bracket, or the end of the data."""
-    depth = 0
-    for found in _STRUCTURE.finditer(data, at):
-        mark = found[0]
-        if mark in (b"{", b"["):
-            depth += 1
-        elif mark in (b"}", b"]"):
-            depth -= 1
-            if depth <= 0:
-                return found.end()
-    return len(data)
-
-
-def csv_rows(
-    stream: BinaryIO, sources: Sequence[Source], dynamic: Sequence[bool], *, skip_first: bool
-) -> Iterator[list[Tokens]]:
-    """Rows of a `csv` blob (RFC 4180), each field a JSON string; a dynamic one is its own JSON where it is valid.
-
-    Source: data-explorer/ingest-invalid-data.md: lines with different numbers of fields refuse the blob.
-    """
-    ordinals = [-1 if source.ordinal is None else source.ordinal for source in sources]
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
-    reader = csv.reader(text, strict=True)
-    width: int | None = None
-    rows: list[Tokens] = []
-    try:
-        for number, fields in enumerate(reader):
-            if not fields:
-                continue
-            if width is None:
-                width = len(fields)
-            if len(fields) != width:
-                raise IngestionError(
-                    "Stream_WrongNumberOfFields",
-                    f"Line {reader.line_num} has {len(fields)} fields where the first one has {width}.",
-                )
-            if skip_first and number == 0:
-                continue
-            rows.append([
-                _csv_token(fields[place], is_dynamic=bag) if 0 <= place < width else b""
-                for place, bag in zip(ordinals, dynamic, strict=True)
-            ])  # fmt: skip
-            if len(rows) >= 5000:
-                yield rows
-                rows = []
-    except csv.Error as error:
-        code = "Stream_ClosingQuoteMissing" if "unexpected end" in str(error) else "BadRequest_InvalidBlob"
-        raise IngestionError(code, f"Line {reader.line_num} is not valid CSV.") from None
-    yield rows
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def _csv_token(field: str, *, is_dynamic: bool) -> bytes:
-    if not field:
-        return b""
-    if is_dynamic:
-        raw = field.encode()
-        try:
-            _ANY.decode(raw)
-        except (msgspec.MsgspecError, RecursionError):
-            return _encode(field)
-        return clean(raw.strip().replace(b"\n", b" ").replace(b"\r", b" "))
-    return _encode(field)
-
-
 def limited(row: Iterable[bytes], kinds: Sequence[str]) -> list[bytes]:
     """The row with values over 1 MiB as ADX keeps them: a string's first mebibyte, nothing of a dynamic value.
 
@@ -274,4 +156,4 @@ def _shortened(token: bytes, kind: str) -> bytes:
     if kind != "string":
         return b""
     text = msgspec.json.decode(token, type=str) if token[:1] == b'"' else token.decode()
-    return _encode(text.encode()[:VALUE_MAX_BYTES].decode("utf-8", "ignore"))
+    return msgspec.json.encode(text.encode()[:VALUE_MAX_BYTES].decode("utf-8", "ignore"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,15 +31,15 @@ class RowsFile:
     rows: int = 0
     large: list[list[bytes]] = field(default_factory=list)
 
-    def append(self, plan: Plan, streams: Iterable[BinaryIO]) -> int:
-        """The rows of every stream are in the file; how many.
+    def append(self, plan: Plan, streams: Iterable[BinaryIO], location: str = "") -> int:
+        """The rows of every stream are in the file; how many. `location` is where they came from.
 
         If a stream fails none of them is, and the error is raised.
         """
         start, rows, large = self.file.tell(), self.rows, len(self.large)
         try:
             for stream in streams:
-                self._append(plan, stream)
+                self._append(plan, stream, location, rows)
         except BaseException:
             self.file.seek(start)
             self.file.truncate()
@@ -48,9 +48,12 @@ class RowsFile:
             raise
         return self.rows - rows
 
-    def _append(self, plan: Plan, stream: BinaryIO) -> None:
+    def _append(self, plan: Plan, stream: BinaryIO, location: str, rows_before: int) -> None:
         """Each row starts with one more token, because DuckDB takes an empty line for no line."""
-        for chunk in plan.decode(stream):
+        for decoded in plan.decode(stream):
+            chunk: Sequence[records.Tokens] = decoded
+            if plan.transform is not None:
+                chunk = plan.transform(decoded, self.rows - rows_before + 1, location)
             lines = [records.DELIMITER.join((b"0", *row)) for row in chunk]
             if lines and max(map(len, lines)) > convert.VALUE_MAX_BYTES:
                 lines = self._within_limits(plan, chunk)
@@ -59,7 +62,7 @@ class RowsFile:
                 self.file.write(b"\n")
             self.rows += len(chunk)
 
-    def _within_limits(self, plan: Plan, chunk: list[records.Tokens]) -> list[bytes]:
+    def _within_limits(self, plan: Plan, chunk: Sequence[records.Tokens]) -> list[bytes]:
         lines = []
         for row in chunk:
             short = records.limited(row, plan.kinds)

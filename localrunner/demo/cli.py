@@ -20,6 +20,7 @@ from localrunner.demo.produce import ProduceError, create_topics, end_offsets, p
 from localrunner.demo.records import Feed, feeds
 from localrunner.demo.screen import Progress, say, silent, table
 from localrunner.demo.storage import Storage, Stored
+from localrunner.host import workers
 from localrunner.plan import Options, make_plan
 from localrunner.processes import NotReadyError
 from localrunner.stack import Stack, write_ready_file
@@ -71,6 +72,9 @@ class Result:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`parser` knows the options of `demo`."""
     parser.add_argument("--kafka", metavar="embedded|mock|HOST:PORT", help="which Kafka (default: embedded)")
+    parser.add_argument(
+        "--worker", choices=workers.NAMES, default=workers.EMULATED, help="what runs the app (default: emulated)"
+    )
     parser.add_argument("--no-crash", action="store_true", help="do not kill the host half way")
     parser.add_argument("--keep", action="store_true", help="leave the stack up until Ctrl-C")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="addresses and process ids, as JSON")
@@ -127,7 +131,7 @@ def _stack(parsed: argparse.Namespace, sent: list[Feed]) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         settings_file = Path(folder) / "settings.json"
         settings_file.write_text(json.dumps({"Values": {"SINK_TOPICS_MAPPING": json.dumps(routes)}}))
-        options = Options(settings_file=settings_file, sets=SETTINGS, kafka=parsed.kafka)
+        options = Options(settings_file=settings_file, sets=SETTINGS, kafka=parsed.kafka, worker=parsed.worker)
 
         def changed(stack: Stack) -> None:
             if parsed.ready_file is not None:

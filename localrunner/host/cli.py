@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from localrunner.host import hostjson, settings
+from localrunner.host import hostjson, settings, workers
 from localrunner.host.host import Host, Outcome, Status, write_status
 
 SETTINGS_EXIT: Final = 2
@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="wins over the environment and the file"
     )
     parser.add_argument(
+        "--worker", choices=workers.NAMES, default=workers.EMULATED, help="what runs the app (default: emulated)"
+    )
+    parser.add_argument(
+        "--python", type=Path, default=None, metavar="PATH", help="the worker's interpreter, with what it needs"
+    )
+    parser.add_argument(
         "--status-file", type=Path, default=None, metavar="FILE", help="JSON, written as it changes"
     )
 
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if not app_dir.is_dir():
             raise settings.SettingsError(f"--app {app_dir}: is no directory; give the app's")
+        worker = workers.choose(args.worker, args.python)
         file: Path = args.settings or app_dir / SETTINGS_FILE
         app = settings.load(file, args.settings is not None, os.environ, args.set)
         options = hostjson.load(app_dir / "host.json", app)
@@ -59,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             write_status(status_file, Status("failed", os.getpid(), None, [], str(fault)))
         return SETTINGS_EXIT
     stop = _stop_on_signals()
-    while Host(app_dir, app, options, status_file).run(stop) is Outcome.RESTART:
+    while Host(app_dir, worker, app, options, status_file).run(stop) is Outcome.RESTART:
         stop.wait(RESTART_PAUSE_S)
     return 0
 

@@ -18,6 +18,7 @@ from localrunner.host import wire
 from localrunner.host.logs import WORKER, HostLog
 from localrunner.host.process import WorkerProcess
 from localrunner.host.triggers import HostedFunction
+from localrunner.host.workers import Worker
 
 INDEX_LIMIT_S: Final = 60.0
 CRASHES_MAX: Final = 3  # per worker process, of which this host has one
@@ -39,6 +40,7 @@ class Dispatcher:
 
     def __init__(
         self,
+        worker: Worker,
         app_dir: Path,
         environment: Mapping[str, str],
         function_timeout_s: float | None,
@@ -46,6 +48,7 @@ class Dispatcher:
         on_change: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
+        self._chosen = worker
         self._app_dir = app_dir
         self._environment = environment
         self._function_timeout_s = function_timeout_s
@@ -193,7 +196,7 @@ class Dispatcher:
                 self._state.wait_for(lambda: self._stopping, RESTART_PAUSE_S)
 
     def _start_one(self) -> WorkerProcess:
-        worker = WorkerProcess(self._app_dir, self._environment, self._print)
+        worker = WorkerProcess(self._chosen, self._app_dir, self._environment, self._print)
         with self._state:
             self._worker = worker
             if self._stopping:

@@ -13,20 +13,24 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from localrunner.host import schedulestatus, triggers
+from localrunner.host import triggers
 from localrunner.host.dispatcher import Dispatcher
 from localrunner.host.hostjson import HostOptions
 from localrunner.host.listener import KafkaListener, describe
 from localrunner.host.logs import HOST, HostLog
+from localrunner.host.schedulestatus import StatusStore
 from localrunner.host.settings import AppSettings
+from localrunner.host.singleton import Lock, SingletonListener
+from localrunner.host.storage import HostStorage, open_storage
 from localrunner.host.timers import TimerListener
 from localrunner.host.triggers import KafkaTrigger
+from localrunner.host.workers import Worker
 
 DRAIN_SETTING: Final = "FUNCTIONS_ENABLE_DRAIN_ON_APP_STOPPING"
 STOP_LIMIT_S: Final = 330.0  # an executor may take 300 s, its subscriber 10 s, its consumer the rest
 LOOK_S: Final = 0.1
 
-Listener = KafkaListener | TimerListener
+Listener = KafkaListener | TimerListener | SingletonListener
 
 
 class Outcome(enum.Enum):
@@ -51,7 +55,12 @@ class Host:
     """One app, run once: `run` returns when the host was asked to stop, or must restart itself."""
 
     def __init__(
-        self, app_dir: Path, settings: AppSettings, options: HostOptions, status_file: Path | None
+        self,
+        app_dir: Path,
+        worker: Worker,
+        settings: AppSettings,
+        options: HostOptions,
+        status_file: Path | None,
     ) -> None:
         self._app_dir = app_dir
         self._settings = settings
@@ -64,18 +73,20 @@ class Host:
         self._error: str | None = None
         self._written: Status | None = None
         self._changed = threading.Event()
-        self._lost = threading.Event()
+        self._worker_lost = threading.Event()
+        self._must_restart = threading.Event()
         self._dispatcher = Dispatcher(
+            worker,
             app_dir,
             _environment(settings),
             options.function_timeout_s,
             self._log,
             on_change=self._worker_changed,
-            on_lost=self._lost.set,
+            on_lost=self._worker_lost.set,
         )
 
     def run(self, stop: threading.Event) -> Outcome:
-        """Runs the app until `stop` is set or the worker is lost for good."""
+        """Runs the app until `stop` is set, or the worker or a timer's lock is lost for good."""
         self._say("starting")
         for path in self._options.unknown:
             self._log.warning(HOST, f"host.json {path}: is no option of the Kafka extension; it has no effect")
@@ -89,13 +100,13 @@ class Host:
         while not self._ended(stop):
             stop.wait(LOOK_S)
         outcome = Outcome.STOPPED if stop.is_set() else Outcome.RESTART
-        self._stop(listeners, outcome)
+        self._stop(listeners)
         if outcome is Outcome.STOPPED:
             self._say("stopped")
         return outcome
 
     def _ended(self, stop: threading.Event) -> bool:
-        return stop.is_set() or self._lost.is_set()
+        return stop.is_set() or self._worker_lost.is_set() or self._must_restart.is_set()
 
     def _start_listeners(self) -> list[Listener]:
         index = self._dispatcher.first_index
@@ -111,11 +122,11 @@ class Host:
             self._error = "\n".join(accepted.faults)
         for name in accepted.disabled:
             self._log.info(HOST, f"Function '{name}' is disabled")
-        statuses = schedulestatus.open_store(self._settings, self._app_dir, self._log)
+        storage = open_storage(self._settings, self._app_dir, self._log)
         listeners: list[Listener] = []
         for function in accepted.functions:
             try:
-                listener = self._listener(function, statuses)
+                listener = self._listener(function, storage)
                 listener.start()
             except KafkaException as fault:
                 text = f"{function.name}: the listener was unable to start: {fault.args[0].str()}"
@@ -128,24 +139,26 @@ class Host:
             self._log.warning(HOST, "No functions found; the host runs on, as in Azure")
         return listeners
 
-    def _listener(
-        self, function: triggers.HostedFunction, statuses: schedulestatus.StatusStore | None
-    ) -> Listener:
+    def _listener(self, function: triggers.HostedFunction, storage: HostStorage | None) -> Listener:
         trigger = function.trigger
         if isinstance(trigger, KafkaTrigger):
             self._log.info(HOST, f"Function '{function.name}': kafkaTrigger {describe(trigger)}")
             return KafkaListener(function, trigger, self._options.kafka, self._dispatcher, self._log)
         self._log.info(HOST, f"Function '{function.name}': timerTrigger")
-        return TimerListener(function, trigger, self._dispatcher, statuses, self._log)
+        if storage is None:
+            return TimerListener(function, trigger, self._dispatcher, None, self._log)
+        timer = TimerListener(function, trigger, self._dispatcher, StatusStore(storage, self._log), self._log)
+        lock = Lock(storage, function.name)
+        return SingletonListener(timer, lock, self._options.singleton, self._must_restart.set, self._log)
 
-    def _stop(self, listeners: list[Listener], outcome: Outcome) -> None:
+    def _stop(self, listeners: list[Listener]) -> None:
         """Listeners first, so that what executes can end; then the worker.
 
         Source: on SIGTERM Azure drains only where this setting is true (or on Kubernetes). A host that lost
         its worker has nothing that could drain.
         """
         asked = self._settings.is_on(DRAIN_SETTING) or self._settings.get("KUBERNETES_SERVICE_HOST") is not None
-        drain = asked and outcome is Outcome.STOPPED
+        drain = asked and not self._worker_lost.is_set()
         self._say("draining")
         self._log.info(HOST, f"Stopping, with drain mode {'on' if drain else 'off'}")
         threads = [

@@ -14,6 +14,8 @@ from localrunner.host.settings import AppSettings, SettingsError
 DAY_S: Final = 86_400.0
 DEFAULT_FUNCTION_TIMEOUT_S: Final = 1_800.0
 MIN_FUNCTION_TIMEOUT_S: Final = 1.0
+LEASE_MIN_S: Final = 15
+LEASE_MAX_S: Final = 60
 LOG_LEVELS: Final = ("trace", "debug", "information", "warning", "error", "critical", "none")
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(\.\d{1,7})?)?")
 
@@ -49,6 +51,17 @@ class KafkaOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SingletonOptions:
+    """`singleton`: how long a host that is gone keeps a timer from the others, and how often those look.
+
+    Source: azure-webjobs-sdk, SingletonOptions.cs; WebJobsServiceCollectionExtensions.cs: 15 s in Development.
+    """
+
+    listener_lock_period_s: int = LEASE_MAX_S
+    listener_lock_recovery_polling_interval_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class HostOptions:
     """What host.json and its overrides say; `function_timeout_s` None is unbounded.
 
@@ -57,6 +70,7 @@ class HostOptions:
     """
 
     kafka: KafkaOptions
+    singleton: SingletonOptions
     function_timeout_s: float | None
     log_levels: Mapping[str, str]
     unknown: tuple[str, ...]
@@ -90,6 +104,11 @@ def load(file: Path, settings: AppSettings) -> HostOptions:
         for option in fields(KafkaOptions)
     }
     timeout_s = read("functionTimeout", _function_timeout, DEFAULT_FUNCTION_TIMEOUT_S)
+    development = (settings.get("AZURE_FUNCTIONS_ENVIRONMENT") or "").lower() == "development"
+    singleton = SingletonOptions(
+        read("singleton:listenerLockPeriod", _lease, LEASE_MIN_S if development else LEASE_MAX_S),
+        read("singleton:listenerLockRecoveryPollingInterval", _lease_poll, float(LEASE_MAX_S)),
+    )
     levels = {
         path.removeprefix("logging:loglevel:"): read(path, _log_level, "information")
         for path in [path for path in flat if path.startswith("logging:loglevel:")]
@@ -97,7 +116,7 @@ def load(file: Path, settings: AppSettings) -> HostOptions:
     if faults:
         raise SettingsError(*faults)
     unknown = tuple(path.replace(":", ".") for path in flat if path.startswith("extensions:kafka:"))
-    return HostOptions(KafkaOptions(**kafka), timeout_s, levels, unknown)
+    return HostOptions(KafkaOptions(**kafka), singleton, timeout_s, levels, unknown)
 
 
 def time_span_s(text: str) -> float:
@@ -187,6 +206,20 @@ def _function_timeout(text: str) -> float | None:
     if timeout_s < MIN_FUNCTION_TIMEOUT_S:
         raise ValueError("is below 00:00:01")
     return timeout_s
+
+
+def _lease(text: str) -> int:
+    period_s = time_span_s(text)
+    if not LEASE_MIN_S <= period_s <= LEASE_MAX_S:
+        raise ValueError("is not from 00:00:15 to 00:01:00")
+    return int(period_s)
+
+
+def _lease_poll(text: str) -> float:
+    interval_s = time_span_s(text)
+    if interval_s < LEASE_MIN_S:
+        raise ValueError("is below 00:00:15")
+    return interval_s
 
 
 _INT_MIN: Final = -(2**31)

@@ -13,6 +13,7 @@ from localrunner.host.hostjson import LOG_LEVELS
 _RANK: Final = {level: rank for rank, level in enumerate(LOG_LEVELS)}
 KAFKA: Final = "Host.Triggers.Kafka"
 TIMER: Final = "Host.Triggers.Timer"
+SINGLETON: Final = "Host.Singleton"
 HOST: Final = "Host.General"
 WORKER: Final = "Worker"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
@@ -14,6 +13,7 @@ from typing import Final
 
 import localrunner
 from localrunner.host import wire
+from localrunner.host.workers import Worker
 
 KILL_WAIT_S: Final = 10.0
 _PACKAGE_ROOT: Final = Path(localrunner.__file__).resolve().parent.parent
@@ -27,7 +27,11 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, app_dir: Path, environment: Mapping[str, str], on_log: Callable[[wire.RpcLog], None]
+        self,
+        worker: Worker,
+        app_dir: Path,
+        environment: Mapping[str, str],
+        on_log: Callable[[wire.RpcLog], None],
     ) -> None:
         ours, theirs = socket.socketpair()
         self.indexed: Future[wire.FunctionMetadataResponse] = Future()
@@ -40,7 +44,10 @@ class WorkerProcess:
             # A session of its own keeps Ctrl-C from it: the host ends it, in order. It asks the kernel to be
             # killed with the thread that starts it here, so that thread must live as long as the host.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "localrunner.host.worker", str(theirs.fileno()), str(app_dir), _own_pid()],
+                [
+                    *(worker.python, "-m", "localrunner.host.worker"),
+                    *(str(theirs.fileno()), str(app_dir), str(os.getpid()), worker.name),
+                ],
                 env=dict(environment),
                 cwd=_PACKAGE_ROOT,
                 stdin=subprocess.DEVNULL,
@@ -124,10 +131,6 @@ class WorkerProcess:
             self.indexed.set_result(wire.FunctionMetadataResponse([], _died("").fault))
         except InvalidStateError:
             return  # it had answered before it died
-
-
-def _own_pid() -> str:
-    return str(os.getpid())
 
 
 def _died(invocation_id: str) -> wire.InvocationResponse:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
-from azure.storage.blob import BlobServiceClient
 
 from localrunner.host.logs import TIMER, HostLog
-from localrunner.host.settings import AppSettings
+from localrunner.host.storage import HostStorage
 
-CONTAINER: Final = "azure-webjobs-hosts"
 NEVER: Final = "0001-01-01T00:00:00Z"
-REQUEST_LIMIT_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +40,15 @@ class StatusStore:
     `timers/<host id>/Host.Functions.<name>/status`.
     """
 
-    def __init__(self, blobs: BlobServiceClient, host_id: str, log: HostLog) -> None:
-        self._container = blobs.get_container_client(CONTAINER)
-        self._host_id = host_id
+    def __init__(self, storage: HostStorage, log: HostLog) -> None:
+        self._container = storage.container
+        self._host_id = storage.host_id
         self._log = log
 
     def read(self, name: str) -> ScheduleStatus | None:
         """The status of the function `name`; None where none is kept, or storage does not answer."""
         try:
-            content = self._container.download_blob(self._path(name), timeout=REQUEST_LIMIT_S).readall()
+            content = self._container.download_blob(self._path(name)).readall()
         except ResourceNotFoundError:
             return None
         except AzureError as fault:
@@ -66,31 +61,13 @@ class StatusStore:
         body = json.dumps(status.as_json()).encode()
         try:
             with contextlib.suppress(ResourceExistsError):
-                self._container.create_container(timeout=REQUEST_LIMIT_S)
-            self._container.upload_blob(self._path(name), body, overwrite=True, timeout=REQUEST_LIMIT_S)
+                self._container.create_container()
+            self._container.upload_blob(self._path(name), body, overwrite=True)
         except AzureError as fault:
             self._log.error(TIMER, f"Function '{name}' failed to update the timer status: {type(fault).__name__}")
 
     def _path(self, name: str) -> str:
         return f"timers/{self._host_id}/Host.Functions.{name}/status"
-
-
-def open_store(settings: AppSettings, app_dir: Path, log: HostLog) -> StatusStore | None:
-    """The store in `AzureWebJobsStorage`; None where that is no connection string: then no status is kept."""
-    connection = settings.get("AzureWebJobsStorage") or ""
-    if "=" not in connection:
-        return None
-    try:
-        blobs = BlobServiceClient.from_connection_string(connection, retry_total=1)
-    except ValueError:
-        log.warning(TIMER, "AzureWebJobsStorage: is no connection string; timers keep no status")
-        return None
-    return StatusStore(blobs, _host_id(settings, app_dir), log)
-
-
-def _host_id(settings: AppSettings, app_dir: Path) -> str:
-    given = settings.get("AzureFunctionsWebHost__hostid") or settings.get("WEBSITE_SITE_NAME")
-    return (given or hashlib.sha256(str(app_dir).encode()).hexdigest())[:32].lower()
 
 
 def _text(moment: datetime | None) -> str:

@@ -54,7 +54,8 @@ class TimerListener:
     def stop(self, drain: bool) -> None:  # noqa: ARG002 -- a timer has nothing queued, so both stops are one
         """No invocation runs any more, unless it outlives the limit."""
         self.begin_stop()
-        self._thread.join(STOP_LIMIT_S)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(STOP_LIMIT_S)
 
     def _run(self) -> None:
         now = datetime.now(UTC)

@@ -29,6 +29,27 @@ class String(msgspec.Struct, tag="string", frozen=True):
     value: str
 
 
+class Bytes(msgspec.Struct, tag="bytes", frozen=True):
+    """A value as bytes."""
+
+    value: bytes
+
+
+class Nothing(msgspec.Struct, tag="nothing", frozen=True):
+    """No value: the protocol's TypedData with no field set."""
+
+
+class Http(msgspec.Struct, tag="http", frozen=True):
+    """A request; names of headers are in lower case, `params` are those of the route."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    params: dict[str, str]
+    query: dict[str, str]
+    body: bytes
+
+
 class CollectionBytes(msgspec.Struct, tag="collection_bytes", frozen=True):
     """One `bytes` a record."""
 
@@ -47,7 +68,7 @@ class CollectionSint64(msgspec.Struct, tag="collection_sint64", frozen=True):
     values: list[int]
 
 
-TypedData = Json | String | CollectionBytes | CollectionString | CollectionSint64
+TypedData = Json | String | Bytes | Nothing | Http | CollectionBytes | CollectionString | CollectionSint64
 Payload = dict[str, TypedData]
 
 
@@ -110,11 +131,26 @@ class FunctionMetadataResponse(msgspec.Struct, tag="function_metadata_response",
     fault: Fault | None = None
 
 
+class HttpReply(msgspec.Struct, frozen=True):
+    """What a function with an HTTP trigger returned; each cookie is a `Set-Cookie` line's text."""
+
+    status_code: int
+    headers: dict[str, str]
+    body: bytes
+    cookies: list[str] = []
+
+
+def text_reply(text: str) -> HttpReply:
+    """The reply for a function that returned text."""
+    return HttpReply(200, {"content-type": "text/plain; charset=utf-8"}, text.encode())
+
+
 class InvocationResponse(msgspec.Struct, tag="invocation_response", frozen=True):
     """The end of an invocation: `fault` is None where it succeeded."""
 
     invocation_id: str
     fault: Fault | None = None
+    reply: HttpReply | None = None
 
 
 class RpcLog(msgspec.Struct, tag="rpc_log", frozen=True):

@@ -95,10 +95,10 @@ def test_a_message_in_the_java_client_s_spelling_is_understood(double: Double) -
     assert double.batches(table)[0]["seal_reason"] == "SingleBlob_SizeUnknown"
 
 
-def test_a_format_that_this_half_of_the_double_lacks_is_a_failure_that_names_it(double: Double) -> None:
+def test_a_format_that_the_double_lacks_is_a_failure_that_names_it(double: Double) -> None:
     """An empty table would look like lost data."""
     table = double.table("n: long")
 
-    assert double.ingest(table, b"anything", DataFormat.PARQUET) == "BadRequest_FormatNotSupported"
+    assert double.ingest(table, b"anything", DataFormat.W3CLOGFILE) == "BadRequest_FormatNotSupported"
     failures = double.command(f".show ingestion failures | where Table == '{table}' | project Details")
-    assert "parquet" in failures[0]["Details"]
+    assert "w3clogfile" in failures[0]["Details"]

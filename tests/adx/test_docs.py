@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from localrunner.adx import commands, mgmt
+from localrunner.adx import commands, mapping, mgmt
 from localrunner.adx.errors import INGESTION_CODES
+from localrunner.adx.faults import DEEDS, POINTS
 from localrunner.adx.plans import FORMATS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adx-double.md").read_text()
+ADX = Path(mgmt.__file__).parent
 assert commands  # imported for its effect: it registers the management commands
 
 
@@ -23,7 +25,32 @@ def test_the_commands_are_the_documented_ones() -> None:
 
 def test_codes_and_formats_are_the_documented_ones() -> None:
     """In both directions."""
-    codes = PAGE.partition("## Failure codes")[2].partition("## Not yet")[0]
+    codes = PAGE.partition("## Failure codes")[2].partition("## Faults on demand")[0]
 
     assert set(re.findall(r"`([A-Z]\w+_\w+)`", codes)) == set(INGESTION_CODES)
     assert all(f"`{name}`" in PAGE for name in FORMATS)
+
+
+def test_faults_and_counters_are_the_documented_ones() -> None:
+    """A deed with what it takes, the points of a kill, and every counter's name, in both directions."""
+    section = PAGE.partition("## Faults on demand")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|.*\|([^|]*)\|$", section, re.MULTILINE)
+    at = next(line for line in section.splitlines() if line.startswith("- `at` is"))
+    counted = set(re.findall(r"`([a-z_]+\.[a-z_.<>]+)`", section))
+    used = set()
+    for path in ADX.rglob("*.py"):
+        used |= set(re.findall(r'\.add\(\s*f?"([a-z_]+\.[^"]+)"', path.read_text()))
+
+    assert {name: set(re.findall(r"`(\w+)`", takes)) for name, takes in rows[1:]} == dict(DEEDS)
+    assert re.findall(r"`(\w+_\w+)`", at) == list(POINTS)
+    assert {re.sub(r"<[^>]*>", "*", name) for name in counted} == {
+        re.sub(r"\{[^}]*\}", "*", name) for name in used
+    }
+
+
+def test_transformations_are_the_documented_ones() -> None:
+    """In both directions."""
+    section = PAGE.partition("**Transformations**")[2].partition("\n\n")[0].replace("`...", "`DateTimeFromUnix")
+    named = set(re.findall(r"`([A-Z]\w+)`", section))
+
+    assert named - {"GetPathElement"} == set(mapping.TRANSFORMS)

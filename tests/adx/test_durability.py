@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from azure.storage.queue import QueueServiceClient
 
+from localrunner.adx.faults import POINTS
 from tests.adx.support import Double, wait_for
 
 
-@pytest.fixture
-def mortal(azurite: str, tmp_path: Path) -> Iterator[Double]:
-    """A double of the test's own."""
-    own = Double(tmp_path, azurite, time_scale=0.001)
+@pytest.fixture(scope="module")
+def mortal(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Double]:
+    """A double that the tests of this file kill and start again."""
+    own = Double(tmp_path_factory.mktemp("mortal"), azurite, time_scale=0.001)
     own.start()
     try:
         yield own
@@ -91,6 +94,43 @@ def test_kills_at_any_moment_of_ingestion_lose_nothing(mortal: Double) -> None:
     wait_for("every tagged row arrived", lambda: mortal.count(tagged) >= 12, 40)
     wait_for("the queue is empty", lambda: waiting(mortal) == 0, 40)
     assert sorted(mortal.query(tagged)) == [[n] for n in range(12)]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_any_point_of_a_batch_repeats_at_most_and_loses_nothing(mortal: Double, point: str) -> None:
+    """Rows and seal record are one transaction, and messages go after it; a tag makes the repetition harmless."""
+    plain, tagged = mortal.table("n: long"), mortal.table("n: long")
+    requests.post(f"{mortal.dm}/local/faults", json={"do": "kill", "at": point, "table": tagged}, timeout=10)
+    once: dict[str, Any] = {"ingest_by_tags": ["a"], "ingest_if_not_exists": ["a"]}
+    assert mortal.child is not None
+    process = mortal.child.process
+
+    mortal.queue_blob(mortal.upload(b'{"n": 1}'), mortal.properties(tagged, **once), 8)
+    process.wait(timeout=20)
+    mortal.start()
+    mortal.queue_blob(mortal.upload(b'{"n": 1}'), mortal.properties(plain), 8)
+
+    wait_for("both rows are there", lambda: mortal.count(plain) == mortal.count(tagged) == 1)
+    wait_for("the queue is empty", lambda: waiting(mortal) == 0)
+    assert mortal.count(tagged) == 1
+    done_before = point in ("after_rows", "after_seal_record", "after_delete")
+    outcomes = [batch["outcome"] for batch in mortal.batches(tagged)]
+    assert outcomes == (["succeeded"] if done_before else ["succeeded", "skipped"])
+
+
+def test_rows_without_a_tag_are_repeated_after_a_kill_behind_the_commit(mortal: Double) -> None:
+    """As in ADX: a message is delivered at least once."""
+    table = mortal.table("n: long")
+    fault = {"do": "kill", "at": "before_delete", "table": table}
+    requests.post(f"{mortal.dm}/local/faults", json=fault, timeout=10)
+    assert mortal.child is not None
+    process = mortal.child.process
+
+    mortal.queue_blob(mortal.upload(b'{"n": 1}'), mortal.properties(table), 8)
+    process.wait(timeout=20)
+    mortal.start()
+
+    wait_for("the row is there twice", lambda: mortal.count(table) == 2)
 
 
 def _rows_or_done(double: Double, table: str, tagged: str, rows: int) -> bool:

@@ -17,6 +17,8 @@ from localrunner.adx.errors import INGESTION_CODES, IngestionError
 from localrunner.adx.messages import decode
 from tests.adx.support import Double, wait_for
 
+MALFORMED = "BadRequest_MalformedIngestionProperty"
+
 
 def a_message(double: Double, table: str, **changes: Any) -> dict[str, Any]:
     body: dict[str, Any] = {
@@ -69,8 +71,19 @@ def test_a_failure_message_says_what_a_client_needs(double: Double) -> None:
         ({"AdditionalProperties": {}}, "BadRequest_FormatNotSupported"),
         ({"AdditionalProperties": {"format": "json", "tags": "x"}}, "BadRequest_MalformedIngestionProperty"),
         (
-            {"AdditionalProperties": {"format": "json", "ValidationPolicy": "{}"}},
+            {"AdditionalProperties": {"format": "json", "zipPattern": "*"}},
             "BadRequest_IngestionPropertyNotSupportedInThisContext",
+        ),
+        *(
+            ({"AdditionalProperties": {"format": "json", "ValidationPolicy": policy}}, MALFORMED)
+            for policy in (
+                "{",
+                "[]",
+                7,
+                '{"ValidationOptions": 3}',
+                '{"Surprise": 1}',
+                {"validationOptions": True},
+            )
         ),
         (
             {"AdditionalProperties": {"format": "json", "ignoreFirstRecord": True}},

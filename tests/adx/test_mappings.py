@@ -139,8 +139,8 @@ def test_a_mapping_can_come_with_the_message(double: Double) -> None:
 
 
 def test_a_transformation_is_refused_by_name(double: Double) -> None:
-    """Until it exists here; ignoring it would ingest something else."""
+    """One that the SDKs know and no page explains; ignoring it would ingest something else."""
     table = double.table("a: long")
 
-    with pytest.raises(Exception, match="SourceLineNumber"):
-        create(double, table, "json", "M", {"column": "a", "Properties": {"Transform": "SourceLineNumber"}})
+    with pytest.raises(Exception, match="GetPathElement"):
+        create(double, table, "json", "M", {"column": "a", "Properties": {"Transform": "GetPathElement"}})

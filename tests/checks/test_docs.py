@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import sinkctl.__main__
 from localrunner.__main__ import COMMANDS
 from sinkcore.ledger_rows import (
     Gap,
@@ -114,11 +115,22 @@ def logged_events() -> dict[str, set[str]]:
     """Every event that the app logs, with the names of its facts."""
     found: dict[str, set[str]] = {}
     for path in (ROOT / "function_app.py", *(ROOT / "sinkcore").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "event":
-                name = ast.literal_eval(node.args[0])
-                found.setdefault(name, set()).update(keyword.arg or "" for keyword in node.keywords)
+                facts = found.setdefault(ast.literal_eval(node.args[0]), set())
+                for keyword in node.keywords:
+                    facts |= {keyword.arg} if keyword.arg else keys_of(tree, keyword.value)
     return found
+
+
+def keys_of(tree: ast.Module, value: ast.expr) -> set[str]:
+    """The keys of `**value`, a call of a function in the same module that returns a literal."""
+    assert isinstance(value, ast.Call), ast.unparse(value)
+    (made,) = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == ast.unparse(value.func)]
+    (returned,) = [node.value for node in ast.walk(made) if isinstance(node, ast.Return)]
+    assert isinstance(returned, ast.Dict), ast.unparse(made)
+    return {ast.literal_eval(key) for key in returned.keys if key is not None}
 
 
 def test_the_page_on_operations_has_every_event_with_its_facts_and_no_other() -> None:
@@ -182,6 +194,19 @@ def test_the_commands_and_options_that_a_page_shows_exist(page: str) -> None:
         if run is not None:
             assert run[1] in COMMANDS, line
             check_options(run[1], run[2].partition("#")[0], line)
+        typed = re.search(r"python -m sinkctl (?:\.\.\.|(.+))", line)
+        words = shlex.split((typed[1] or "").partition("#")[0]) if typed is not None else []
+        if len(words) == 1:  # a verb that is only named
+            assert words[0] in sinkctl.__main__.VERBS, line
+        elif words:
+            sinkctl.__main__.parser().parse_args(words)
+
+
+def test_the_page_on_operations_shows_every_verb_of_sinkctl() -> None:
+    """It is looked up when something is wrong, by somebody who has never typed it."""
+    shown = {verb for _, _, block in FENCE.findall(OPERATIONS) for verb in re.findall(r"sinkctl (\w+)", block)}
+
+    assert shown == set(sinkctl.__main__.VERBS)
 
 
 def check_options(command: str, arguments: str, line: str) -> None:

@@ -7,9 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from sinkcore import clients
 from tests.conftest import Adx
 from tests.end_to_end.place import Place
 from tests.support.proxy import FaultProxy, proxy_to
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage is asked again at once; a test whose matter the pauses are undoes it."""
+    monkeypatch.setitem(clients.BLOB_RETRIES, "increment_base", 0)
+    monkeypatch.setitem(clients.BLOB_RETRIES, "random_jitter_range", 0)
 
 
 @pytest.fixture

@@ -180,12 +180,13 @@ class Hosts:
         (app / "function_app.py").write_text(PRELUDE + code)
         return app
 
-    def start(self, app: Path, **settings: str) -> RunningHost:
-        """A host of `app` is starting."""
+    def start(self, app: Path, *options: str, **settings: str) -> RunningHost:
+        """A host of `app` is starting; `options` are those of its command line."""
         number = len(self.running)
         status_file, log_file = self.directory / f"status-{number}.json", self.directory / f"host-{number}.log"
         sets = [f"--set={name}={value}" for name, value in {**self.settings, **settings}.items()]
-        command = [sys.executable, "-m", "localrunner.host", f"--app={app}", f"--status-file={status_file}", *sets]
+        command = [sys.executable, "-m", "localrunner.host", f"--app={app}", f"--status-file={status_file}"]
+        command += [*options, *sets]
         with log_file.open("wb") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         host = RunningHost(app, process, status_file, log_file)

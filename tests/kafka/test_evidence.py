@@ -248,9 +248,12 @@ def test_an_unknown_partition_is_no_partition(ask: Ask, plain: str) -> None:
 
 
 def test_an_unknown_topic_is_no_topic_and_is_not_made_by_asking(
-    ask: Ask, log: ConfluentLog, topic_name: str
+    ask: Ask, log: ConfluentLog, topics: Topics, topic_name: str
 ) -> None:
     """Brokers make topics that a client mentions, unless it says that they should not."""
     assert found(ask(topic_name, 0, 5)) == ("no_topic", [], 0, 0)
     assert log.end_offsets(topic_name, [0], committed_only=True) == {}
+    assert log.topic(topic_name) is None
+
+    topics.make()  # It comes after one that was made for us, so that this one would be there by now.
     assert log.topic(topic_name) is None

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka.admin
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 ANSWER_S = 20.0
 POLL_S = 0.05
+BATCH_BYTES = 16_384  # a broker hands out whole batches, so that this is the least a question can cost
 
 
 class Topics:
@@ -46,6 +47,13 @@ class Topics:
         """The low watermark is `offset`, as after retention."""
         self._done(self.admin.delete_records([TopicPartition(name, partition, offset)]))
 
+    def commit_offsets(self, group: str, offsets: Mapping[tuple[str, int], int]) -> None:
+        """The group has these offsets, by topic and partition."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0})
+        places = [TopicPartition(name, partition, offset) for (name, partition), offset in offsets.items()]
+        consumer.commit(offsets=places, asynchronous=False)
+        consumer.close()
+
     def compact_soon(self) -> None:
         """The broker looks for segments to compact twenty times a second, not every 15 s."""
         api: Any = confluent_kafka.admin
@@ -58,7 +66,8 @@ class Topics:
     ) -> None:
         """The values are in the partition; `columns` are `key`, `timestamp` and `headers`, one entry a value."""
         # A producer remembers the partitions that a topic had, so each gets a new one.
-        producer = Producer({"bootstrap.servers": self.bootstrap, "message.max.bytes": 10_000_000, "log_level": 0})
+        config = {"message.max.bytes": 10_000_000, "batch.size": BATCH_BYTES, "log_level": 0}
+        producer = Producer({"bootstrap.servers": self.bootstrap, **config})
         self._produce(producer, name, values, partition, columns)
 
     def commit(self, name: str, count: int, partition: int = 0) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+
+import azure.functions as func
 
 from sinkcore.gaps import Answer, TopicState
 from tests.support.events import Sent, events_of
@@ -52,6 +54,7 @@ class MemoryKafka:
     fails_with: Exception | None = None
     silent: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    decode: Callable[[list[Sent], str], list[func.KafkaEvent]] = events_of
     _made: int = 0
 
     def create(self, topic: str, partitions: int) -> None:
@@ -113,7 +116,7 @@ class MemoryKafka:
             elif partition >= len(logs):
                 answers[partition] = Answer([], first, 0, "no_partition")
             else:
-                answers[partition] = _read(logs[partition], topic, first, end, max_records)
+                answers[partition] = self._read(logs[partition], topic, first, end, max_records)
                 max_records -= len(answers[partition].events)
         return answers
 
@@ -122,17 +125,18 @@ class MemoryKafka:
         if self.fails_with is not None:
             raise self.fails_with
 
-
-def _read(log: Log, topic: str, first: int, end: int, max_records: int) -> Answer:
-    if first > log.end:
-        return Answer([], first, 0, "past_end")
-    lost = max(0, min(log.low, end) - first)
-    found: list[Sent] = []
-    upto = min(end, log.stable)
-    for offset in range(first + lost, upto):
-        if offset in log.records:
-            if len(found) == max_records:
-                return Answer(events_of(found, topic), offset, lost, "budget")
-            found.append(log.records[offset])
-    settled = max(first + lost, upto)
-    return Answer(events_of(found, topic), settled, lost, "settled" if settled >= end else "not_readable_yet")
+    def _read(self, log: Log, topic: str, first: int, end: int, max_records: int) -> Answer:
+        if first > log.end:
+            return Answer([], first, 0, "past_end")
+        lost = max(0, min(log.low, end) - first)
+        found: list[Sent] = []
+        upto = min(end, log.stable)
+        for offset in range(first + lost, upto):
+            if offset in log.records:
+                if len(found) == max_records:
+                    return Answer(self.decode(found, topic), offset, lost, "budget")
+                found.append(log.records[offset])
+        settled = max(first + lost, upto)
+        return Answer(
+            self.decode(found, topic), settled, lost, "settled" if settled >= end else "not_readable_yet"
+        )

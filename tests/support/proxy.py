@@ -41,6 +41,7 @@ class Fault:
     times: int = FOR_EVER
     met: int = 0
     release: threading.Event = field(default_factory=threading.Event)
+    answered: bool = False
 
 
 def blob_error(status: int, code: str, **where: Any) -> Fault:
@@ -66,14 +67,11 @@ class FaultProxy(ThreadingHTTPServer):
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream).netloc
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.faults: list[Fault] = []
         self.seen: list[str] = []
         self.ahead_s = 0
         self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def fault_for(self, line: str, body: bytes) -> Fault | None:
         with self._lock:
@@ -105,7 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.when == "after":
             self._forward(body)
         if fault.hang and fault.release.wait(HANG_MAX_S) and fault.when == "before":
-            self._answer(*self._forward(body))  # it is late, but it arrives
+            answer = self._forward(body)  # it is late, but it arrives
+            fault.answered = True
+            self._answer(*answer)
         elif fault.status is not None:
             self._answer(fault.status, [("Content-Type", fault.reply[0])], fault.reply[1])
         else:
@@ -142,10 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
 def proxy_to(upstream: str) -> Iterator[FaultProxy]:
     """A proxy that runs until the block ends; requests that hang by then get no answer."""
     with FaultProxy(upstream) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+        threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield proxy
         finally:
             proxy.shutdown()
-            thread.join()

@@ -14,6 +14,7 @@ from sinkcore.landed import BATCHING_DEFAULT_S, BATCHING_READ_EVERY_S, AdxRows
 from sinkcore.segment import Blob
 from tests.conftest import Adx
 from tests.support.memory import ManualClock
+from tests.support.proxy import Fault, proxy_to
 
 SEGMENT, OTHER = "a" * 32, "b" * 32
 BLOB = Blob("rows", "staging", "p", 2, 10, 10, db="db", format="json", metadata="_kafka", source_id="")
@@ -23,6 +24,7 @@ class Engine:
     """The double's engine, and a table of its own for each test."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.client = KustoClient(KustoConnectionStringBuilder.with_no_authentication(url))
         self.table = f"t{uuid.uuid4().hex[:12]}"
         self.clock = ManualClock()
@@ -175,6 +177,22 @@ def test_the_batching_time_is_the_tables_or_its_databases_or_the_default(engine:
         db,
     )
     assert batching_s() == 10
+
+
+def test_a_batching_time_that_could_not_be_read_is_read_again_before_the_hour_is_over(engine: Engine) -> None:
+    """It may be far more than the default, and rows that are still held back would be sent again."""
+    engine.make("n: long")
+    engine.do(f".alter table {engine.table} policy ingestionbatching @'{span('00:30:00')}'")
+    with proxy_to(engine.url) as proxy:
+        proxy.faults = [Fault(".", b"policy", status=503, times=1)]
+        client = KustoClient(KustoConnectionStringBuilder.with_no_authentication(proxy.url))
+        rows = AdxRows(lambda: client, engine.clock)
+
+        assert rows.batching_s(engine.blob) == BATCHING_DEFAULT_S
+        assert rows.batching_s(engine.blob) == 1800
+        proxy.faults = [Fault(".", b"policy", status=503)]
+        engine.clock.advance(BATCHING_READ_EVERY_S + 1)
+        assert rows.batching_s(engine.blob) == 1800
 
 
 def test_the_batching_time_is_read_once_an_hour(engine: Engine) -> None:

@@ -150,8 +150,8 @@ def test_a_segment_that_is_finished_while_open_ones_are_read_is_none_of_them() -
     opened, _ = ledger.commit(a_segment(), [Position(0, 44, 40)], ())
 
     class FinishesMeanwhile(FailingTable):
-        def rows(self, partition, prefix):  # type: ignore[no-untyped-def]
-            found = list(self.inner.rows(partition, prefix))
+        def rows(self, partition, prefix, before=""):  # type: ignore[no-untyped-def]
+            found = list(self.inner.rows(partition, prefix, before))
             assert ledger.finish(opened, opened.segment, "queued")
             return iter(found)
 

@@ -1,4 +1,4 @@
-"""The worker's process: `python -m localrunner.host.worker SOCKET_FD APP_DIR HOST_PID`, started by the host."""
+"""The worker's process: `python -m localrunner.host.worker SOCKET_FD APP_DIR HOST_PID RUNTIME`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import signal
 import socket
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from localrunner.host import wire
-from localrunner.host.worker import logs
-from localrunner.host.worker.indexing import IndexedFunction, index
-from localrunner.host.worker.invocations import fault_of, invoke
+from localrunner.host.worker.logs import ToHost
+from localrunner.host.worker.runtime import Runtime
 
 PR_SET_PDEATHSIG = 1
 HOST_GONE_EXIT = 3
@@ -25,29 +25,21 @@ HOST_GONE_EXIT = 3
 class Worker:
     """The functions of one app, and the event loop on which they are invoked."""
 
-    def __init__(self, line: wire.Line) -> None:
+    def __init__(self, line: wire.Line, runtime: Runtime) -> None:
         self._line = line
+        self._runtime = runtime
         self._loop = asyncio.new_event_loop()
-        self._functions: dict[str, IndexedFunction] = {}
         self._running: set[asyncio.Task[None]] = set()
-        count = os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "")
-        self._pool = ThreadPoolExecutor(int(count) if count.isdecimal() and int(count) > 0 else None)
 
     def run(self) -> None:
         """Returns once the host has said so; a host that is gone ends the process at once."""
         threading.Thread(target=self._listen, name="from-host", daemon=True).start()
         asyncio.set_event_loop(self._loop)
-        self._loop.call_soon(self._index)
+        self._loop.call_soon(lambda: self._begin(self._index()))
         self._loop.run_forever()
 
-    def _index(self) -> None:
-        try:
-            functions = index()
-        except Exception as error:  # noqa: BLE001 -- whatever importing the app raises means no functions
-            self._line.send(wire.FunctionMetadataResponse([], fault_of(error)))
-            return
-        self._functions = {function.metadata.function_id: function for function in functions}
-        self._line.send(wire.FunctionMetadataResponse([function.metadata for function in functions]))
+    async def _index(self) -> None:
+        self._send(await self._runtime.index())
 
     def _listen(self) -> None:
         while True:
@@ -60,34 +52,51 @@ class Worker:
     def _take(self, message: wire.HostMessage) -> None:
         match message:
             case wire.InvocationRequest():
-                task = self._loop.create_task(self._invoke(message))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+                self._begin(self._invoke(message))
             case wire.WorkerTerminate():
                 self._loop.stop()
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
     async def _invoke(self, request: wire.InvocationRequest) -> None:
-        response = await invoke(request, self._functions, self._pool)
+        self._send(await self._runtime.invoke(request))
+
+    def _send(self, message: wire.WorkerMessage) -> None:
         try:
-            self._line.send(response)
+            self._line.send(message)
         except wire.ClosedError:
             os._exit(HOST_GONE_EXIT)
 
 
 def main() -> None:
     """Serves one host until it ends."""
-    fd, app_dir, host_pid = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    fd, app_dir, host_pid, name = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     _die_with(host_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     line = wire.Line(socket.socket(fileno=fd))
+    runtime = _runtime(name)
     root = logging.getLogger()
     debug = os.environ.get("PYTHON_ENABLE_DEBUG_LOGGING", "").lower() in ("1", "true")
     root.setLevel(logging.DEBUG if debug else logging.INFO)
-    root.addHandler(logs.ToHost(line))
+    root.addHandler(ToHost(line, runtime.invocation_id))
     # The app sees its own directory first, as in Azure, and not the one that this worker was started from.
     sys.path[0] = str(app_dir)
     os.chdir(app_dir)
-    Worker(line).run()
+    Worker(line, runtime).run()
+
+
+def _runtime(name: str) -> Runtime:
+    """Imported here, since each of them is in the environment of its own Python alone."""
+    if name == "microsoft":
+        from localrunner.host.worker.microsoft import Microsoft
+
+        return Microsoft()
+    from localrunner.host.worker.emulated import Emulated
+
+    return Emulated()
 
 
 def _die_with(host_pid: int) -> None:

@@ -35,7 +35,10 @@ class IndexingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IndexedFunction:
-    """A function that can be called; `binding_types` maps each parameter to the type of its binding."""
+    """A function that can be called.
+
+    `binding_types` maps each parameter to the type of its binding; `returns` is that of `$return`.
+    """
 
     metadata: FunctionMetadata
     call: Callable[..., Any]
@@ -43,6 +46,7 @@ class IndexedFunction:
     is_async: bool
     requires_context: bool
     binding_types: Mapping[str, str]
+    returns: str | None
 
 
 def index() -> list[IndexedFunction]:
@@ -72,8 +76,8 @@ def _indexed(function: Any) -> IndexedFunction:
     if requires_context:
         parameters.discard("context")
         _check_context(name, annotations.get("context"))
-    # `$return` is what the function returns, no parameter. The host refuses bindings other than triggers.
-    bindings.pop("$return", None)
+    # `$return` is what the function returns, no parameter.
+    returned = bindings.pop("$return", None)
     _check_names(name, parameters, set(bindings))
     for parameter, binding in bindings.items():
         if parameter in annotations:
@@ -90,6 +94,7 @@ def _indexed(function: Any) -> IndexedFunction:
         is_async=inspect.iscoroutinefunction(call),
         requires_context=requires_context,
         binding_types={parameter: binding.type for parameter, binding in bindings.items()},
+        returns=None if returned is None else returned.type,
     )
 
 

@@ -14,9 +14,11 @@ from typing import Any
 from azure.functions.meta import Datum
 
 from localrunner.host import wire
-from localrunner.host.worker.context import context_of
+from localrunner.host.worker.context import InvocationIdStorage, context_of
 from localrunner.host.worker.indexing import IndexedFunction, converters
-from localrunner.host.worker.logs import current_invocation, storage
+
+current_invocation: contextvars.ContextVar[str | None] = contextvars.ContextVar("invocation", default=None)
+storage = InvocationIdStorage()
 
 
 def fault_of(error: BaseException) -> wire.Fault:
@@ -37,14 +39,15 @@ async def invoke(
         if function is None:
             raise RuntimeError(f"function {request.function_id} is not loaded by this worker")
         result = await _call(function, request, pool)
-        if result is not None:
+        if result is not None and function.returns is None:
             raise RuntimeError(
                 f"function {function.metadata.name!r} without a $return binding returned a non-None value"
             )
+        reply = None if function.returns is None else _reply(function.returns, result)
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 -- whatever the app raises is the invocation's outcome
         return wire.InvocationResponse(request.invocation_id, fault_of(error))
-    return wire.InvocationResponse(request.invocation_id)
+    return wire.InvocationResponse(request.invocation_id, None, reply)
 
 
 async def _call(function: IndexedFunction, request: wire.InvocationRequest, pool: Executor) -> Any:
@@ -75,13 +78,53 @@ def _arguments(function: IndexedFunction, request: wire.InvocationRequest) -> di
     return arguments
 
 
-def _datum(value: wire.TypedData) -> Datum:
+def _reply(binding_type: str, result: Any) -> wire.HttpReply:
+    """Source: bindings/meta.py, to_outgoing_proto: what no converter takes, such as None, fails the invocation."""
+    try:
+        datum = converters.get(binding_type).encode(result, expected_type=None)
+    except NotImplementedError:
+        raise TypeError(
+            f'unable to encode outgoing TypedData: unsupported type "{binding_type}" for Python type '
+            f'"{type(result).__name__}"'
+        ) from None
+    if datum.type != "http":
+        return wire.text_reply(str(datum.value))
+    fields = datum.value
+    return wire.HttpReply(
+        int(fields["status_code"].value),
+        {name: header.value for name, header in fields["headers"].items()},
+        fields["body"].value,
+        [morsel.OutputString() for cookie in fields["cookies"] or () for morsel in cookie.values()],
+    )
+
+
+def _strings(values: Mapping[str, str]) -> dict[str, Datum]:
+    return {name: Datum(value, "string") for name, value in values.items()}
+
+
+def _datum(value: wire.TypedData) -> Datum | None:
     """The value in the shape in which the converters know it, which is that of the protobuf messages."""
     match value:
         case wire.Json():
             return Datum(value.value, "json")
         case wire.String():
             return Datum(value.value, "string")
+        case wire.Bytes():
+            return Datum(value.value, "bytes")
+        case wire.Nothing():
+            return None
+        case wire.Http():
+            return Datum(
+                {
+                    "method": Datum(value.method, "string"),
+                    "url": Datum(value.url, "string"),
+                    "headers": _strings(value.headers),
+                    "query": _strings(value.query),
+                    "params": _strings(value.params),
+                    "body": Datum(value.body, "bytes"),
+                },
+                "http",
+            )
         case wire.CollectionBytes():
             return Datum(SimpleNamespace(bytes=value.values), "collection_bytes")
         case wire.CollectionString():

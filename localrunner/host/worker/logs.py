@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import threading
+from collections.abc import Callable
 
 from localrunner.host.wire import ClosedError, Line, RpcLog
-from localrunner.host.worker.context import InvocationIdStorage
 
-current_invocation: contextvars.ContextVar[str | None] = contextvars.ContextVar("invocation", default=None)
-storage = InvocationIdStorage()
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class ToHost(logging.Handler):
-    """A logging handler whose records the host prints; `extra` attributes go along as facts."""
+    """A logging handler whose records the host prints; `extra` attributes go along as facts.
 
-    def __init__(self, line: Line) -> None:
+    `invocation_id` tells for which invocation the caller works.
+    """
+
+    def __init__(self, line: Line, invocation_id: Callable[[], str | None]) -> None:
         super().__init__()
         self._line = line
+        self._invocation_id = invocation_id
         self._sending = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -28,20 +29,20 @@ class ToHost(logging.Handler):
             return  # a log of our own sending would never end
         self._sending.now = True
         try:
-            self._line.send(_log_of(record, self.format(record)))
+            self._line.send(_log_of(record, self.format(record), self._invocation_id()))
         except ClosedError:
             return
         finally:
             self._sending.now = False
 
 
-def _log_of(record: logging.LogRecord, text: str) -> RpcLog:
+def _log_of(record: logging.LogRecord, text: str, invocation_id: str | None) -> RpcLog:
     facts = {name: str(value) for name, value in vars(record).items() if name not in _PLAIN}
     return RpcLog(
         level=_level(record.levelno),
         category=record.name,
         message=text,
-        invocation_id=current_invocation.get() or storage.invocation_id,
+        invocation_id=invocation_id,
         facts=facts,
     )
 
