@@ -38,15 +38,25 @@ def _json(codec: str = "jsonlines") -> Lane:
     return Lane("bytes", codec, "json", "json", fields=True)
 
 
+def _text(format_: str) -> Lane:
+    # What has no columns is stored as CSV where it needs some: `raw` would be one value a blob, not one a record.
+    with_metadata = "csv" if format_ in ("txt", "raw") else format_
+    return Lane("bytes", "text", "csv" if format_ == "raw" else format_, with_metadata)
+
+
+TEXT_FORMATS = ("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw")
+
 LANES: Mapping[tuple[str, Framing], Lane] = {
     ("json", "none"): _json(),
     ("multijson", "none"): _json(),
     ("singlejson", "none"): _json(),
+    **{(name, "none"): _text(name) for name in TEXT_FORMATS},
 }
 """What works. An envelope or a transform, when they come, decode the value and so take an `objects` lane."""
 
 SUFFIXES: Mapping[str, str] = {
     "json": ".json.gz",
+    **{name: f".{name}.gz" for name in TEXT_FORMATS if name != "raw"},
 }
 """How a blob's name ends, by its stored format; `.gz` tells ADX that it is gzip as a whole."""
 

@@ -116,7 +116,7 @@ FIELDS: Mapping[str, RouteField] = {
     "format": RouteField("json", "What a value holds", None, _FORMATS, _LATER_FORMATS),
     "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
     "decode": RouteField("none", "How the value is framed", None, ("none",), ("registry",)),
-    "validate": RouteField("true", "Check each record before it is staged", None, ("true",)),
+    "validate": RouteField("true", "Check each record before it is staged", None, ("true", "false")),
     "schema": RouteField("none", "Schema that ships with the app"),
     "start": RouteField("earliest", "Where a topic begins", None, ("earliest",), ("latest",)),
     "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
@@ -124,7 +124,7 @@ FIELDS: Mapping[str, RouteField] = {
     "transform": RouteField("none", "Function of the user's own"),
     "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64"), ("registry",)),
     "when": RouteField("all", "Which records of the topic the route takes"),
-    "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter"), ("row",)),
+    "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter", "row")),
     "streaming": RouteField("false", "Streaming ingestion", None, ("false",), ("true",)),
     "ingest_by": RouteField("none", "Extra `ingest-by` tag"),
     "tags": RouteField("none", "Extra extent tags"),
@@ -255,9 +255,23 @@ def _read_route(number: int, entry: object, faults: Faults) -> dict[str, str] | 
             faults.add(_SETTING, f"{subject} has no {name}", "add it")
     if "key" in given and "metadata" not in given:
         faults.add(_SETTING, f"{subject}: key means nothing without metadata", "add metadata or remove key")
+    if route.get("tombstones") == "row" and "metadata" not in given:
+        faults.add(_SETTING, f"{subject}: tombstones row needs metadata", "add metadata, or skip them")
+    if len(faults.sentences) == before:
+        _check_lane(route, subject, faults)
     if len(faults.sentences) > before:
         return None
     return {name: text for name, text in route.items() if name in _KEPT}
+
+
+def _check_lane(route: Mapping[str, str], subject: str, faults: Faults) -> None:
+    """The route has a lane, and wants nothing that means nothing in it."""
+    format_ = route.get("format", "json")
+    lane = lane_of(format_, "none")
+    assert lane is not None, f"{format_} is accepted and has no lane"
+    if route.get("validate") == "false" and not lane.validates:
+        fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
+        faults.add(_SETTING, fact, "remove it")
 
 
 def _read_field(name: str, value: object) -> str:
@@ -281,8 +295,6 @@ def _read_word(name: str, value: object, field: RouteField) -> str:
         return word
     if word in field.later or (name == "start" and _is_time(str(value))):
         raise UnusableError(f"{name} {shown(word)} is not yet supported", f"use {' or '.join(field.now)}")
-    if name == "validate" and word == "false":
-        raise UnusableError("validate false means nothing: every JSON record is validated", "remove it")
     known = field.now + field.later
     fix = f"use {' or '.join(field.now)} ({nearest(word, known)} is the nearest)"
     raise UnusableError(f"{name} is not one of {', '.join(known)}", fix)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sinkcore.encode.bodies import Body
-from sinkcore.encode.rows import LARGE_RECORD_BYTES, Encoder, Sieve, rows_of
+from sinkcore.encode.metadata import keys_as_base64, keys_as_text
+from sinkcore.encode.rows import LARGE_RECORD_BYTES, Batch, Encoder, Sieve, rows_of
 from sinkcore.records import Refused, Slice
 from sinkcore.routes import Route
 
@@ -32,7 +33,8 @@ def encode(
     """All records of `slices` as rows of as few bodies as `blob_max_bytes` (unpacked) allows, in their order."""
     sieve = Sieve(route, record_max_bytes)
     rows, tombstones = sieve.pass_on(rows_of(slices))
-    encoder = _encoder_of(route, segment_id, blob_max_bytes, sieve)
+    keys = keys_as_text if route.key == "utf8" else keys_as_base64
+    encoder = _encoder_of(Batch(route, segment_id, blob_max_bytes, keys, sieve))
     for chunk in rows.chunks():
         encoder.add(chunk)
     for chunk in tombstones.chunks():
@@ -42,13 +44,17 @@ def encode(
     return Encoded(bodies, sieve.refused, sieve.tombstones, sieve.large_records)
 
 
-def _encoder_of(route: Route, segment_id: str, blob_max_bytes: int, sieve: Sieve) -> Encoder:
+def _encoder_of(batch: Batch) -> Encoder:
     """The route's encoder; each is imported when it is first needed, so that JSON alone pays for no other."""
-    codec = route.lane.codec
+    codec = batch.route.lane.codec
+    if codec == "text":
+        from sinkcore.encode.text import Text
+
+        return Text(batch)
     assert codec == "jsonlines", codec
     from sinkcore.encode.jsonlines import JsonLines
 
-    return JsonLines(route, segment_id, blob_max_bytes, sieve)
+    return JsonLines(batch)
 
 
 def _place(refused: Refused) -> tuple[int, int]:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from sinkcore.encode.bodies import Body, BodyWriter
 from sinkcore.encode.jsoncheck import Decode, all_objects, decoder_of, object_fault
+from sinkcore.encode.jsonmetadata import Splicer
 from sinkcore.encode.jsonseveral import objects_in
-from sinkcore.encode.metadata import Splicer
-from sinkcore.encode.rows import CHUNK_RECORDS, Fault, Rows, Sieve
-from sinkcore.routes import Route
+from sinkcore.encode.rows import CHUNK_RECORDS, Batch, Fault, Rows
 
 
 def _one(value: bytes, decode: Decode) -> list[bytes] | Fault:
@@ -26,12 +25,13 @@ _OBJECTS_IN: dict[str, Callable[[bytes, Decode], list[bytes] | Fault]] = {
 class JsonLines:
     """An Encoder: one JSON object a line."""
 
-    def __init__(self, route: Route, segment_id: str, blob_max_bytes: int, sieve: Sieve) -> None:
+    def __init__(self, batch: Batch) -> None:
+        route = batch.route
         self._decode = decoder_of(route.metadata)
         self._objects_in = _OBJECTS_IN[route.format]
-        self._splicer = None if route.metadata is None else Splicer(route, segment_id)
-        self._writer = BodyWriter(blob_max_bytes)
-        self._sieve = sieve
+        self._splicer = None if route.metadata is None else Splicer(route, batch.segment_id, batch.keys)
+        self._writer = BodyWriter(batch.blob_max_bytes)
+        self._sieve = batch.sieve
 
     def add(self, rows: Rows) -> None:
         """See Encoder. A chunk that is good as a whole is not looked at record by record."""
@@ -68,7 +68,7 @@ class JsonLines:
         if self._splicer is None:
             lines = b"\n".join([*values, b""])
         else:
-            lines = self._splicer.lines(rows.partitions, rows.offsets, values, rows.events)
+            lines = self._splicer.lines(rows.with_values(values))
         self._writer.add(lines, len(values))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from sinkcore.encode.bodies import Body
+from sinkcore.encode.metadata import Keys
 from sinkcore.records import Refused, Slice, record_of
 from sinkcore.routes import Route
 
@@ -130,3 +131,14 @@ class Sieve:
             else:
                 self.tombstones += 1
         return rows.at(kept), rows.at(tombstones)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What every encoder of a batch is told."""
+
+    route: Route
+    segment_id: str
+    blob_max_bytes: int
+    keys: Keys
+    sieve: Sieve
