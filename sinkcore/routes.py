@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sinkcore.declared import Faults, UnusableError, nearest, shown
-from sinkcore.lanes import LANES, Framing, Lane, lane_of
+from sinkcore.lanes import LANES, Framing, Lane, formats_of, lane_of
 
 MAPPING_MAX_CHARACTERS = 131_072  # Linux takes no longer environment variable
 MAPPING_MAX_DEPTH = 8
@@ -37,11 +37,17 @@ class Route:
     key: str = "utf8"
     tombstones: str = "skip"
     start: str = "earliest"
+    decode: str | None = None
 
     @property
     def framing(self) -> Framing:
         """How the values are framed."""
-        return "none"
+        return "registry" if self.decode == "registry" else "none"
+
+    @property
+    def needs_registry(self) -> bool:
+        """Values or keys are framed by a schema registry."""
+        return "registry" in (self.decode, self.key)
 
     @property
     def lane(self) -> Lane:
@@ -261,14 +267,19 @@ def _read_route(number: int, entry: object, faults: Faults) -> dict[str, str] | 
         _check_lane(route, subject, faults)
     if len(faults.sentences) > before:
         return None
-    return {name: text for name, text in route.items() if name in _KEPT}
+    # "none" is how a route says that there is none.
+    return {name: text for name, text in route.items() if name in _KEPT and (name, text) != ("decode", "none")}
 
 
 def _check_lane(route: Mapping[str, str], subject: str, faults: Faults) -> None:
     """The route has a lane, and wants nothing that means nothing in it."""
     format_ = route.get("format", "json")
-    lane = lane_of(format_, "none")
-    assert lane is not None, f"{format_} is accepted and has no lane"
+    framing: Framing = "registry" if route.get("decode") == "registry" else "none"
+    lane = lane_of(format_, framing)
+    if lane is None:
+        fact = f"{subject}: decode {framing} does not go with format {format_}"
+        faults.add(_SETTING, fact, f"use format {' or '.join(formats_of(framing))}, or remove decode")
+        return
     if route.get("validate") == "false" and not lane.validates:
         fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
         faults.add(_SETTING, fact, "remove it")

@@ -10,6 +10,7 @@ from sinkcore.encode.metadata import keys_as_base64, keys_as_text
 from sinkcore.encode.rows import LARGE_RECORD_BYTES, Batch, Encoder, Sieve, rows_of
 from sinkcore.records import Refused, Slice
 from sinkcore.routes import Route
+from sinkcore.schemas import Schemas
 
 __all__ = ["LARGE_RECORD_BYTES", "Body", "Encoded", "encode"]
 
@@ -28,13 +29,25 @@ class Encoded:
 
 
 def encode(
-    slices: Sequence[Slice], route: Route, *, segment_id: str, record_max_bytes: int, blob_max_bytes: int
+    slices: Sequence[Slice],
+    route: Route,
+    *,
+    segment_id: str,
+    record_max_bytes: int,
+    blob_max_bytes: int,
+    schemas: Schemas | None = None,
 ) -> Encoded:
-    """All records of `slices` as rows of as few bodies as `blob_max_bytes` (unpacked) allows, in their order."""
+    """All records of `slices` as rows of as few bodies as `blob_max_bytes` (unpacked) allows, in their order.
+
+    `schemas` is needed where the route has values or keys framed by a registry.
+
+    Raises:
+        TransientError: a schema is not known yet, and who knows it did not answer.
+    """
     sieve = Sieve(route, record_max_bytes)
     rows, tombstones = sieve.pass_on(rows_of(slices))
     keys = keys_as_text if route.key == "utf8" else keys_as_base64
-    encoder = _encoder_of(Batch(route, segment_id, blob_max_bytes, keys, sieve))
+    encoder = _encoder_of(Batch(route, segment_id, blob_max_bytes, keys, sieve, schemas))
     for chunk in rows.chunks():
         encoder.add(chunk)
     for chunk in tombstones.chunks():

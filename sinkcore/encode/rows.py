@@ -10,6 +10,7 @@ from sinkcore.encode.bodies import Body
 from sinkcore.encode.metadata import Keys
 from sinkcore.records import Refused, Slice, record_of
 from sinkcore.routes import Route
+from sinkcore.schemas import Schemas
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -142,3 +143,4 @@ class Batch:
     blob_max_bytes: int
     keys: Keys
     sieve: Sieve
+    schemas: Schemas | None = None

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     *("errors",),
     *("declared", "clock", "telemetry", "lanes"),
-    *("records", "routes", "connections", "settings", "segment"),
+    *("schemas", "records", "routes", "connections", "settings", "segment"),
     *("encode",),
+    *("registry",),
     *("kafka", "gaps", "reading", "kafkalog"),
     *("table", "staging", "ingest", "landed", "deadletters"),
     *("ledger_rows", "ledger", "cursors", "queueing"),
