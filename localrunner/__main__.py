@@ -1,4 +1,4 @@
-"""`python -m localrunner up|demo|adx|host`: each command is a module, imported when it is asked for.
+"""`python -m localrunner up|demo|adx|registry|host`: each command is a module, imported when it is asked for.
 
 Such a module has `add_arguments(parser)` and `run(namespace)`, which gives the exit code.
 """
@@ -14,6 +14,7 @@ COMMANDS = {
     "up": ("localrunner.up", "Kafka, Azurite, the ADX double and the app, until Ctrl-C"),
     "demo": ("localrunner.demo", "the proof on real data"),
     "adx": ("localrunner.adx.cli", "the ADX double alone"),
+    "registry": ("localrunner.registry.cli", "a schema registry alone"),
     "host": ("localrunner.host.cli", "a Functions host with the app alone"),
 }
 EXIT_USAGE = 2
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         return code
     print("usage: python -m localrunner COMMAND [--help]\n")
     for known, (_, meaning) in COMMANDS.items():
-        print(f"  {known:6}{meaning}")
+        print(f"  {known:10}{meaning}")
     return 0 if name in ("-h", "--help") else EXIT_USAGE
 
 

@@ -17,6 +17,8 @@ from localrunner.supervisor import Part
 
 ADX_START_S = 30.0
 ADX_STOP_S = 20.0
+REGISTRY_START_S = 20.0
+REGISTRY_STOP_S = 5.0
 ANSWER_S = 2.0
 HOST_START_S = 60.0
 # A host drains for as long as one invocation may take; above the longest that the extension itself waits.
@@ -82,6 +84,26 @@ def adx_part(plan: Plan, directory: Path, stopping: threading.Event) -> Part:
     return Part("adx", log, lambda: spawn("adx", command, log, cwd=ROOT), wait_ready, _own_pid, ADX_STOP_S)
 
 
+def registry_part(plan: Plan, directory: Path, stopping: threading.Event) -> Part:
+    """The schema registry, with what it knows below `directory`."""
+    log, port = directory / "logs" / "registry.log", plan.ports["registry"]
+    command = [sys.executable, "-m", "localrunner", "registry"]
+    command += ["--data", str(directory / "registry"), "--port", str(port)]
+
+    def wait_ready(child: Child) -> None:
+        wait_until(
+            "the schema registry answers",
+            lambda: is_healthy(port),
+            REGISTRY_START_S,
+            child=child,
+            cancelled=stopping,
+        )
+
+    return Part(
+        "registry", log, lambda: spawn("registry", command, log, cwd=ROOT), wait_ready, _own_pid, REGISTRY_STOP_S
+    )
+
+
 def host_part(plan: Plan, directory: Path, stopping: threading.Event, number: int) -> Part:
     """One Functions host with the app, as one instance of a plan."""
     name, log = f"host-{number}", directory / "logs" / f"host-{number}.log"
@@ -129,7 +151,7 @@ def _status(file: Path, child: Child) -> dict[str, Any]:
 
 
 def is_healthy(port: int) -> bool:
-    """Whether one of the double's endpoints takes work on this loopback port."""
+    """Whether a part of ours takes work on this loopback port."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
     try:
         connection.request("GET", "/local/health")

@@ -25,7 +25,7 @@ TIME_SCALE_MAX = 1000.0
 DOCKER_ANSWER_S = 10.0
 PORTS_FILE = "ports.json"
 STARTED = ("embedded", "mock")
-PORT_NAMES = ("kafka", "kafka-controller", *azurite.SERVICES, "dm", "engine")
+PORT_NAMES = ("kafka", "kafka-controller", *azurite.SERVICES, "dm", "engine", "registry")
 # Topics and partitions that appear later are promised to be seen within 10 s.
 METADATA_MAX_AGE = "AzureFunctionsJobHost__extensions__kafka__metadataMaxAgeMs"
 METADATA_MAX_AGE_MS = "5000"
@@ -74,6 +74,7 @@ class Plan:
     kafka: str | None
     azurite: bool
     adx: bool
+    registry: bool
     ports: Mapping[str, int]
     storage: str = field(repr=False)
     notes: tuple[str, ...] = ()
@@ -92,6 +93,12 @@ class Plan:
     def engine(self) -> str:
         """The engine endpoint, ours or the settings' own."""
         return self.settings.kusto.query_url
+
+    @property
+    def schema_registry(self) -> str | None:
+        """The schema registry, ours or the settings' own; None where no route needs one."""
+        needed = any(route.needs_registry for route in self.settings.routes)
+        return self.settings.registry.url if needed else None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -129,7 +136,9 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
     if not _has_storage(given):
         _put(values, "AzureWebJobsStorage", azurite.connection_string(azurite_ports(ports)))
     uses_adx = not given.get("KUSTO_INGESTION_URL")
-    for name, value in ((_adx_values(ports) if uses_adx else {}) | FILLED_IN).items():
+    uses_registry = not given.get("SCHEMA_REGISTRY_URL")
+    registry_values = {"SCHEMA_REGISTRY_URL": f"http://127.0.0.1:{ports['registry']}"} if uses_registry else {}
+    for name, value in ((_adx_values(ports) if uses_adx else {}) | registry_values | FILLED_IN).items():
         if not given.get(name):
             _put(values, name, value)
     try:
@@ -149,6 +158,7 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
         kafka=kind,
         azurite=not _has_storage(given) or (uses_adx and storage == own),
         adx=uses_adx,
+        registry=uses_registry and any(route.needs_registry for route in settings.routes),
         ports=ports,
         storage=storage,
         notes=(*notes, *kafka_notes),

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from localrunner.components import adx_part, azurite_part, host_part, kafka_part
+from localrunner.components import adx_part, azurite_part, host_part, kafka_part, registry_part
 from localrunner.plan import PORTS_FILE, Plan
 from localrunner.processes import NotReadyError, wait_until
 from localrunner.supervisor import Component, Part
@@ -51,7 +51,8 @@ class Stack:
     def addresses(self) -> dict[str, str]:
         """Where everything listens, by the names of the ready file."""
         plan = self.plan
-        return {"kafka": plan.brokers, "engine": plan.engine, "dm": plan.dm, "storage": plan.storage}
+        found = {"kafka": plan.brokers, "engine": plan.engine, "dm": plan.dm, "storage": plan.storage}
+        return found if plan.schema_registry is None else {**found, "registry": plan.schema_registry}
 
     @property
     def pids(self) -> dict[str, int]:
@@ -124,10 +125,11 @@ class Stack:
         # Azurite comes up while Kafka's directory is formatted, the double while Kafka comes up.
         storage = self._begin(azurite_part) if plan.azurite else None
         kafka = self._begin(kafka_part) if plan.kafka is not None else None
+        registry = self._begin(registry_part) if plan.registry else None
         if storage is not None:
             storage.ready()
         adx = self._begin(adx_part) if plan.adx else None
-        for component in (kafka, adx):
+        for component in (kafka, registry, adx):
             if component is not None:
                 component.ready()
         hosts = [self._begin(partial(host_part, number=number)) for number in range(plan.options.hosts)]

@@ -136,6 +136,8 @@ def screen(stack: Stack) -> str:
         f"  kafka    {addresses['kafka']}",
         f"  ADX      {addresses['engine']} (queries, commands), {addresses['dm']} (ingestion)",
     ]
+    if plan.schema_registry is not None:
+        lines.append(f"  schemas  {plan.schema_registry}")
     if plan.azurite:
         services = ", ".join(f"http://127.0.0.1:{port} ({name})" for name, port in azurite_addresses(plan))
         lines.append(f"  storage  {services}")

@@ -19,6 +19,7 @@ from sinkcore.failures import AdxFailures
 from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
 from sinkcore.kafkalog import ConfluentLog
 from sinkcore.landed import AdxRows
+from sinkcore.schemas import Schemas
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.staging import AzureBlobs, SignWithDelegationKey, read_by_managed_identity, sign_with_account_key
@@ -78,10 +79,19 @@ def build_app(settings: Settings, clock: Clock | None = None) -> App:
         queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
+        schemas=_schemas(settings, clock),
     )
     landed = AdxRows(lambda: _query_client(kusto), clock)
     failures = AdxFailures(lambda: _ingest_client(kusto))
     return App(sink, Sweeper(replace(sink, _topics={}), landed, failures))
+
+
+def _schemas(settings: Settings, clock: Clock) -> Schemas | None:
+    if settings.registry.url is None:
+        return None
+    from sinkcore.registry import Registry
+
+    return Registry(settings.registry, clock)
 
 
 def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServiceClient, TableServiceClient]:

@@ -54,6 +54,14 @@ def _url(most: str) -> Callable[[str], str]:
     return read
 
 
+def _read_registry_url(value: str) -> str:
+    """Like any other URL, but http may lead to another machine, where no credentials go with it."""
+    match = _URL.fullmatch(value)
+    if match is None or match[1].lower() == "https" or is_loopback(value):
+        return _url("path")(value)
+    return "http" + _url("path")("https" + value[4:])[5:]
+
+
 def _is_port(digits: str | None) -> bool:
     return digits is None or 1 <= int(digits) <= 65_535
 
@@ -170,6 +178,26 @@ class Kusto:
 
 
 @dataclass(frozen=True, slots=True)
+class SchemaRegistry:
+    """How to reach a schema registry, for routes that need one."""
+
+    url: str | None = text(
+        "SCHEMA_REGISTRY_URL",
+        "Confluent-compatible registry; needed by `decode: registry` and `key: registry`",
+        allowed="`https://HOST/PATH`; http without credentials",
+        read=_read_registry_url,
+    )
+    username: str | None = text("SCHEMA_REGISTRY_USERNAME", "For basic authentication")
+    password: str | None = text("SCHEMA_REGISTRY_PASSWORD", "For basic authentication", secret=True)
+    token: str | None = text(
+        "SCHEMA_REGISTRY_TOKEN",
+        "For bearer authentication, in place of the two",
+        read=like(re.compile(r"[!-~]{1,16384}"), "it cannot stand in a header", "use printable ASCII, no spaces"),
+        secret=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Where blobs and ledger live. Either `connection_string` is set, or the two service URIs are.
 
@@ -183,6 +211,9 @@ class Storage:
     table_service_uri: str | None = None
     credential: str | None = None
     client_id: str | None = None
+
+
+Connection = Kafka | Kusto | SchemaRegistry
 
 
 def read_kafka(values: Mapping[str, str], faults: Faults) -> Kafka:
@@ -240,6 +271,24 @@ def read_kusto(values: Mapping[str, str], faults: Faults) -> Kusto:
     return kusto
 
 
+def read_registry(values: Mapping[str, str], faults: Faults) -> SchemaRegistry:
+    """The `SCHEMA_REGISTRY_*` settings; what does not go together is a fault."""
+    registry = SchemaRegistry(**read_declared(SchemaRegistry, values, faults))
+    if registry.url is None and "SCHEMA_REGISTRY_URL" not in faults.names:
+        _senseless(registry, faults, "SCHEMA_REGISTRY_URL", "username", "password", "token")
+    elif registry.token is not None:
+        for name in ("username", "password"):
+            if getattr(registry, name) is not None:
+                setting = declared(SchemaRegistry)[name].name
+                faults.add(setting, "SCHEMA_REGISTRY_TOKEN is set, too", "keep one of the two ways")
+    elif registry.username is not None or registry.password is not None:
+        _needed(registry, faults, "basic authentication", "username", "password")
+    open_to_others = (registry.url or "").startswith("http:") and not is_loopback(registry.url or "")
+    if open_to_others and (registry.username or registry.token):
+        faults.add("SCHEMA_REGISTRY_URL", "credentials would go over http to another machine", "use https")
+    return registry
+
+
 def _engine_of(ingestion_url: str, faults: Faults) -> str:
     scheme, host = ingestion_url.split("://")
     if host.startswith("ingest-"):
@@ -251,7 +300,7 @@ def _engine_of(ingestion_url: str, faults: Faults) -> str:
     return ""
 
 
-def _needed(connection: Kafka | Kusto, faults: Faults, by: str, *names: str) -> None:
+def _needed(connection: Connection, faults: Faults, by: str, *names: str) -> None:
     """Each of these fields is set, or there is a fault."""
     for name in names:
         setting = declared(type(connection))[name].name
@@ -259,7 +308,7 @@ def _needed(connection: Kafka | Kusto, faults: Faults, by: str, *names: str) -> 
             faults.add(setting, f"it is not set, and {by} needs it", "set it")
 
 
-def _senseless(connection: Kafka | Kusto, faults: Faults, without: str, *names: str) -> None:
+def _senseless(connection: Connection, faults: Faults, without: str, *names: str) -> None:
     """None of these fields is set, or there is a fault."""
     for name in names:
         if getattr(connection, name) is not None:

@@ -29,6 +29,10 @@ ASKED_MAX = 1000
 # Our clocks give segments their ids, and ADX's clock gives rows their ingestion time.
 CLOCK_SKEW_S = 2 * 3600
 FORBIDDEN = 403
+SEGMENT_ORDINAL = 4
+"""Where text has the segment's id: `sinkcore.encode.textmetadata.COLUMNS`."""
+# Source: "Ingestion mappings": both kinds of Avro have one kind of mapping, and all kinds of text another.
+_KINDS = {"json": "json", "avro": "avro", "apacheavro": "avro"}
 
 
 class NotAllowedError(TransientError):
@@ -185,22 +189,31 @@ class AdxRows:
     def _mappings(self, blob: Blob) -> Iterator[str]:
         """The blob's mapping by its name: the table's own comes before its database's."""
         for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
-            for row in self._ask(blob.db, f".show {entity} ingestion json mappings"):
+            for row in self._ask(blob.db, f".show {entity} ingestion {_kind_of(blob)} mappings"):
                 if row["Name"] == blob.mapping:
                     yield row["Mapping"]
 
     def _column(self, blob: Blob) -> tuple[str | None, bool]:
-        """The column that the mapping fills with the segment's id, or (True) with the whole metadata field."""
+        """The column that holds the segment's id, or (True) the whole metadata field."""
+        kind = _kind_of(blob)
         if blob.mapping is None:
-            return blob.metadata, True
+            return (blob.metadata, True) if kind != "csv" else (self._column_at(blob, SEGMENT_ORDINAL), False)
         for mapping in self._mappings(blob):
-            columns = _columns_by_path(mapping)
+            columns = _columns_by_place(mapping)
+            if kind == "csv":
+                return columns.get(str(SEGMENT_ORDINAL)), False
             inner = columns.get(f"$.{blob.metadata}.segment")
             return inner or columns.get(f"$.{blob.metadata}"), inner is None
         # Nothing can have landed by it, and whether its rows will tell their segment is not known yet.
         raise TransientError(
-            f"ADX engine: table {blob.table} in database {blob.db} has no JSON mapping {blob.mapping}; create it"
+            f"ADX engine: table {blob.table} in database {blob.db} has no {kind.upper()} mapping {blob.mapping}; "
+            "create it"
         )
+
+    def _column_at(self, blob: Blob, ordinal: int) -> str | None:
+        """Without a mapping a field of text goes to the column in its place."""
+        found = self._ask(blob.db, f"{_quoted(blob.table)} | getschema | where ColumnOrdinal == {ordinal}")
+        return found[0]["ColumnName"] if found else None
 
     def _read_batching_s(self, blob: Blob) -> float:
         for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
@@ -234,6 +247,10 @@ class AdxRows:
             return self._client
 
 
+def _kind_of(blob: Blob) -> str:
+    return _KINDS.get(blob.format, "csv")
+
+
 def _quoted(name: str) -> str:
     """A name as KQL takes it whatever is in it."""
     return f"[{_text(name)}]"
@@ -244,19 +261,21 @@ def _text(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _columns_by_path(mapping: str) -> dict[str, str]:
-    """The columns of a JSON mapping by the path that fills them, with dots only.
+def _columns_by_place(mapping: str) -> dict[str, str]:
+    """The columns of a mapping by the path that fills them, with dots only, or by the ordinal.
 
-    Source: the names of its fields are taken and shown in any case of letters, and the path in one of two places
-    ("JSON mapping").
+    Source: the names of its fields are taken and shown in any case of letters, and the place in one of two places
+    ("JSON mapping"); in Avro a field of the record may be named without a path ("Avro mapping").
     """
     found: dict[str, str] = {}
     for element in msgspec.json.decode(mapping):
         fields = {name.lower(): value for name, value in element.items()}
         properties = {name.lower(): value for name, value in (fields.get("properties") or {}).items()}
-        path = properties.get("path") or fields.get("path")
-        if path is not None:
-            found[re.sub(r"""\[(['"])(.*?)\1\]""", r".\2", str(path))] = fields["column"]
+        path, field, ordinal = (properties.get(key, fields.get(key)) for key in ("path", "field", "ordinal"))
+        place = path or (f"$.{field}" if field else ordinal)
+        if place is not None:
+            column = str(fields.get("column") or fields.get("name"))
+            found[re.sub(r"""\[(['"])(.*?)\1\]""", r".\2", str(place))] = column
     return found
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sinkcore.declared import Faults, UnusableError, nearest, shown
+from sinkcore.lanes import LANES, Framing, Lane, formats_of, lane_of
 
 MAPPING_MAX_CHARACTERS = 131_072  # Linux takes no longer environment variable
 MAPPING_MAX_DEPTH = 8
@@ -36,6 +37,29 @@ class Route:
     key: str = "utf8"
     tombstones: str = "skip"
     start: str = "earliest"
+    decode: str | None = None
+
+    @property
+    def framing(self) -> Framing:
+        """How the values are framed."""
+        return "registry" if self.decode == "registry" else "none"
+
+    @property
+    def needs_registry(self) -> bool:
+        """Values or keys are framed by a schema registry."""
+        return "registry" in (self.decode, self.key)
+
+    @property
+    def lane(self) -> Lane:
+        """What becomes of the records; a route without a lane does not get past the settings."""
+        lane = lane_of(self.format, self.framing)
+        assert lane is not None, f"no lane for {self.format} framed by {self.framing}"
+        return lane
+
+    @property
+    def stored_format(self) -> str:
+        """The format of the route's blobs, as ADX names it."""
+        return self.lane.stored if self.metadata is None else self.lane.stored_with_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +102,14 @@ _STAR_OR_TOPIC = NameRule(re.compile(rf"\*|{TOPIC.pattern.pattern}"), f"'*', or 
 _FIELD_NAME = NameRule(
     re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII), "1 to 128 letters, digits or '_', no digit first"
 )
-_LATER_FORMATS = (
-    "csv",
-    "tsv",
-    "scsv",
-    "sohsv",
-    "psv",
-    "tsve",
-    "txt",
-    "raw",
-    "avro",
-    "apacheavro",
-    "parquet",
-    "orc",
+_FORMATS = tuple(dict.fromkeys(name for name, _ in LANES))
+_LATER_FORMATS = tuple(
+    name
+    for name in (
+        *("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw"),
+        *("avro", "apacheavro", "parquet", "orc"),
+    )
+    if name not in _FORMATS
 )
 
 FIELDS: Mapping[str, RouteField] = {
@@ -100,10 +119,10 @@ FIELDS: Mapping[str, RouteField] = {
     "db": RouteField("required", "Database", _entity(260)),
     "table": RouteField("required", "Table", _entity(1024)),
     "tables": RouteField("none", "Allow-list of a templated `table`"),
-    "format": RouteField("json", "What a value holds", None, ("json", "multijson", "singlejson"), _LATER_FORMATS),
+    "format": RouteField("json", "What a value holds", None, _FORMATS, _LATER_FORMATS),
     "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
     "decode": RouteField("none", "How the value is framed", None, ("none",), ("registry",)),
-    "validate": RouteField("true", "Check each record before it is staged", None, ("true",)),
+    "validate": RouteField("true", "Check each record before it is staged", None, ("true", "false")),
     "schema": RouteField("none", "Schema that ships with the app"),
     "start": RouteField("earliest", "Where a topic begins, or a time", None, ("earliest", "latest")),
     "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
@@ -111,7 +130,7 @@ FIELDS: Mapping[str, RouteField] = {
     "transform": RouteField("none", "Function of the user's own"),
     "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64"), ("registry",)),
     "when": RouteField("all", "Which records of the topic the route takes"),
-    "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter"), ("row",)),
+    "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter", "row")),
     "streaming": RouteField("false", "Streaming ingestion", None, ("false",), ("true",)),
     "ingest_by": RouteField("none", "Extra `ingest-by` tag"),
     "tags": RouteField("none", "Extra extent tags"),
@@ -242,9 +261,28 @@ def _read_route(number: int, entry: object, faults: Faults) -> dict[str, str] | 
             faults.add(_SETTING, f"{subject} has no {name}", "add it")
     if "key" in given and "metadata" not in given:
         faults.add(_SETTING, f"{subject}: key means nothing without metadata", "add metadata or remove key")
+    if route.get("tombstones") == "row" and "metadata" not in given:
+        faults.add(_SETTING, f"{subject}: tombstones row needs metadata", "add metadata, or skip them")
+    if len(faults.sentences) == before:
+        _check_lane(route, subject, faults)
     if len(faults.sentences) > before:
         return None
-    return {name: text for name, text in route.items() if name in _KEPT}
+    # "none" is how a route says that there is none.
+    return {name: text for name, text in route.items() if name in _KEPT and (name, text) != ("decode", "none")}
+
+
+def _check_lane(route: Mapping[str, str], subject: str, faults: Faults) -> None:
+    """The route has a lane, and wants nothing that means nothing in it."""
+    format_ = route.get("format", "json")
+    framing: Framing = "registry" if route.get("decode") == "registry" else "none"
+    lane = lane_of(format_, framing)
+    if lane is None:
+        fact = f"{subject}: decode {framing} does not go with format {format_}"
+        faults.add(_SETTING, fact, f"use format {' or '.join(formats_of(framing))}, or remove decode")
+        return
+    if route.get("validate") == "false" and not lane.validates:
+        fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
+        faults.add(_SETTING, fact, "remove it")
 
 
 def _read_field(name: str, value: object) -> str:
@@ -268,8 +306,6 @@ def _read_word(name: str, value: object, field: RouteField) -> str:
         return word if word in field.now else str(value)
     if word in field.later:
         raise UnusableError(f"{name} {shown(word)} is not yet supported", f"use {' or '.join(field.now)}")
-    if name == "validate" and word == "false":
-        raise UnusableError("validate false means nothing: every JSON record is validated", "remove it")
     known = field.now + field.later
     fix = f"use {' or '.join(field.now)} ({nearest(word, known)} is the nearest)"
     raise UnusableError(f"{name} is not one of {', '.join(known)}", fix)

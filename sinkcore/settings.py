@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sinkcore.connections import Kafka, Kusto, Storage, read_kafka, read_kusto, read_storage
+from sinkcore.connections import (
+    Kafka,
+    Kusto,
+    SchemaRegistry,
+    Storage,
+    read_kafka,
+    read_kusto,
+    read_registry,
+    read_storage,
+)
 from sinkcore.declared import (
     NAME_SHOWN_MAX,
     Faults,
@@ -28,7 +37,6 @@ from sinkcore.routes import TOPICS_MAX, Route, read_routes, read_topics
 NEAR_LETTERS = 3  # an unknown KAFKA_* or KUSTO_* name this close to a known one is a slip of the pen
 FUNCTION_TIMEOUT = "00:30:00"  # Functions' default, where host.json has none
 MAX_POLL_INTERVAL_MS = 300_000  # librdkafka's default, where host.json has none
-LATER = ("SCHEMA_REGISTRY_URL", "SCHEMA_REGISTRY_USERNAME", "SCHEMA_REGISTRY_PASSWORD")
 
 # Source: Azure's naming rules for containers and tables; the host keeps its own under azure-webjobs-.
 _read_container = like(
@@ -84,6 +92,7 @@ class Settings:
 
     kafka: Kafka
     kusto: Kusto
+    registry: SchemaRegistry
     storage: Storage
     routes: tuple[Route, ...] = text(
         "SINK_TOPICS_MAPPING",
@@ -177,7 +186,9 @@ class Settings:
         return tuple(route for route in self.routes if route.topic == topic)
 
 
-KNOWN = tuple(setting.name for cls in (Settings, Kafka, Kusto) for setting in declared(cls).values())
+KNOWN = tuple(
+    setting.name for cls in (Settings, Kafka, Kusto, SchemaRegistry) for setting in declared(cls).values()
+)
 
 
 def read_settings(values: Mapping[str, str], host: Mapping[str, Any] | None = None) -> Settings:
@@ -193,9 +204,11 @@ def read_settings(values: Mapping[str, str], host: Mapping[str, Any] | None = No
     found["routes"] = read_routes(found.get("routes"), found.get("topics", ()), faults)
     found["topics"] = tuple(dict.fromkeys(route.topic for route in found["routes"]))
     kafka, kusto = read_kafka(values, faults), read_kusto(values, faults)
-    settings = Settings(kafka=kafka, kusto=kusto, storage=read_storage(values, faults), **found)
+    registry, storage = read_registry(values, faults), read_storage(values, faults)
+    settings = Settings(kafka=kafka, kusto=kusto, registry=registry, storage=storage, **found)
     _check_names(values, faults)
     _check_lookups(settings, values, faults)
+    _check_registry(settings, faults)
     _check_sizes(settings, faults)
     _check_times(settings, values, host, faults)
     if faults.sentences:
@@ -206,9 +219,7 @@ def read_settings(values: Mapping[str, str], host: Mapping[str, Any] | None = No
 def _check_names(values: Mapping[str, str], faults: Faults) -> None:
     """No name that is ours by its first letters is unknown, and none is for a later version."""
     for name in values:
-        if name in LATER and values[name]:
-            faults.add(name, "a schema registry is not yet supported", "remove it")
-        if name in KNOWN or not name.upper().startswith(("SINK_", "KAFKA_", "KUSTO_")):
+        if name in KNOWN or not name.upper().startswith(("SINK_", "KAFKA_", "KUSTO_", "SCHEMA_REGISTRY_")):
             continue
         closest = nearest(name, KNOWN)
         near = distance(name[:NAME_SHOWN_MAX].upper(), closest) <= NEAR_LETTERS
@@ -243,6 +254,13 @@ def _check_lookups(settings: Settings, values: Mapping[str, str], faults: Faults
         if looked_up and not setting.secret and raw.strip() and raw != raw.strip():
             # The host takes it as it stands, spaces and all, and the app's own clients without them.
             faults.add(setting.name, "there is blank space around what it says", "remove it")
+
+
+def _check_registry(settings: Settings, faults: Faults) -> None:
+    needing = [route.topic for route in settings.routes if route.needs_registry]
+    if needing and settings.registry.url is None and "SCHEMA_REGISTRY_URL" not in faults.names:
+        fact = f"it is not set, and the route of {shown(needing[0])} needs a schema registry"
+        faults.add("SCHEMA_REGISTRY_URL", fact, "set it to the registry's URL")
 
 
 def _check_sizes(settings: Settings, faults: Faults) -> None:

@@ -17,6 +17,7 @@ from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import REPLAY, Gap, OpenSegment, Position, TopicRow
 from sinkcore.queueing import Queueing
 from sinkcore.records import Slice, slices_of
+from sinkcore.schemas import Schemas
 from sinkcore.segment import Segment, new_segment_id
 from sinkcore.settings import Settings
 from sinkcore.stage import Stage, Staged
@@ -60,6 +61,7 @@ class Sink:
     clock: Clock
     executor: Executor
     new_id: Callable[[int], str] = new_segment_id
+    schemas: Schemas | None = None
     _topics: dict[str, Topic] = field(default_factory=dict)
 
     def deliver(self, topic: str, events: Sequence[func.KafkaEvent]) -> None:
@@ -114,7 +116,7 @@ class Sink:
     @property
     def stage(self) -> Stage:
         """How records become a staged segment."""
-        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id)
+        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id, self.schemas)
 
     @property
     def queueing(self) -> Queueing:

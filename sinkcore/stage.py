@@ -12,16 +12,15 @@ from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.deadletters import encode_dead_letters
 from sinkcore.encode import Body, Encoded, encode
 from sinkcore.errors import RecordError
+from sinkcore.lanes import SUFFIXES
 from sinkcore.records import OffsetRange, Slice
 from sinkcore.routes import Route
+from sinkcore.schemas import Schemas
 from sinkcore.segment import ERROR_MAX_CHARS, Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.settings import Settings
 from sinkcore.staging import Blobs
 from sinkcore.table import PROPERTY_MAX_CHARS
 from sinkcore.telemetry import event
-
-# Every kind of JSON leaves as one object a line.
-STORED_FORMAT = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,14 @@ class Stage:
     clock: Clock
     executor: Executor
     new_id: Callable[[int], str]
+    schemas: Schemas | None = None
 
     def stage(self, topic: str, slices: Sequence[Slice], ranges: tuple[OffsetRange, ...]) -> Staged | None:
         """The records as a segment with these ranges, its bodies uploaded; None if it would have too many blobs.
 
         Raises:
             RecordError: a record was refused and SINK_ON_BAD_RECORD is `fail`.
-            TransientError: storage did not take a body.
+            TransientError: storage did not take a body, or the schema registry did not answer.
         """
         segment_id = self.new_id(self.clock.now_ms())
         (route,) = self.settings.routes_of(topic)
@@ -57,6 +57,7 @@ class Stage:
             segment_id=segment_id,
             record_max_bytes=self.settings.record_max_bytes,
             blob_max_bytes=self.settings.blob_max_bytes,
+            schemas=self.schemas,
         )
         self._check(topic, encoded)
         blobs = [self._rows_blob(topic, segment_id, n, route, body) for n, body in enumerate(encoded.bodies)]
@@ -101,10 +102,10 @@ class Stage:
         return Blob(
             kind="rows",
             container=self.settings.staging_container,
-            path=blob_path(topic, segment_id, f"/{index}.{STORED_FORMAT}.gz"),
+            path=blob_path(topic, segment_id, f"/{index}{SUFFIXES[route.stored_format]}"),
             db=route.db,
             table=route.table,
-            format=STORED_FORMAT,
+            format=route.stored_format,
             mapping=route.mapping,
             metadata=route.metadata,
             rows=body.rows,

@@ -68,7 +68,7 @@ class AzureBlobs:
         client = self._service.get_blob_client(container, path)
         try:
             client.upload_blob(
-                data, length=len(data), overwrite=False, content_settings=ContentSettings("application/gzip")
+                data, length=len(data), overwrite=False, content_settings=ContentSettings(_type_of(path))
             )
         except AzureError as error:
             # Source: the SDK calls it "exists", too, that the container is being deleted.
@@ -200,3 +200,8 @@ def _refusal(container: str, error: AzureError) -> TransientError:
     }.get(status or 0, "the call will be made again")
     what = f"{status} {_code(error)}".strip() if status else type(error).__name__
     return TransientError(f"blob container {container}: storage answered {what}; {advice}")
+
+
+def _type_of(path: str) -> str:
+    """What a blob is, for people who look at it; ADX goes by the name."""
+    return "application/gzip" if path.endswith(".gz") else "application/octet-stream"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isal import isal_zlib
@@ -34,17 +35,28 @@ class BodyWriter:
         """Take `rows` lines; each ends with a line feed and holds no other line break."""
         if self._raw_size_bytes + len(lines) <= self._max_bytes:
             self._write(lines, rows)
-            return
-        for line in lines.splitlines(keepends=True):
-            if self._rows and self._raw_size_bytes + len(line) > self._max_bytes:
-                self._end()
-            self._write(line, 1)
+        else:
+            self._write_each(lines.splitlines(keepends=True))
+
+    def add_rows(self, rows: Sequence[bytes]) -> None:
+        """Take these rows; each ends with a line feed and may hold others."""
+        lines = b"".join(rows)
+        if self._raw_size_bytes + len(lines) <= self._max_bytes:
+            self._write(lines, len(rows))
+        else:
+            self._write_each(rows)
 
     def finish(self) -> list[Body]:
         """Everything taken, in order; no body is empty."""
         if self._rows:
             self._end()
         return self._bodies
+
+    def _write_each(self, rows: Sequence[bytes]) -> None:
+        for row in rows:
+            if self._rows and self._raw_size_bytes + len(row) > self._max_bytes:
+                self._end()
+            self._write(row, 1)
 
     def _begin(self) -> None:
         self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)

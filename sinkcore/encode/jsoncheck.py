@@ -11,23 +11,15 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated
 
 import msgspec
 
 from sinkcore.encode.jsontext import DEPTH_MAX, DEPTH_SIZE_MIN, depth_of, invalid_utf8_at, too_deep
+from sinkcore.encode.rows import Fault
 
 _TYPE_NAMES = {"[": "an array", '"': "a string", "t": "true", "f": "false", "n": "null"}
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why a value is refused: a `reason` of the contract, and a `detail` of positions and sizes, never content."""
-
-    reason: str
-    detail: str
 
 
 Decode = Callable[[bytes | memoryview], object]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from sinkcore.encode.jsoncheck import TOO_DEEP, TRAILING, Decode, Fault, grammar_fault_of, object_fault
+from sinkcore.encode.jsoncheck import TOO_DEEP, TRAILING, Decode, grammar_fault_of, object_fault
+from sinkcore.encode.rows import Fault
 
 ROWS_PER_RECORD_MAX = 1_000_000
 """Objects in one record: 32 MiB could hold eleven million, which take 100 times their bytes as rows."""

@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[2]
 # A module imports only what stands before it, so that there is no way round in a circle either.
 ORDER = (
     *("errors",),
-    *("declared", "clock", "telemetry"),
-    *("records", "routes", "connections", "settings", "segment"),
+    *("declared", "clock", "telemetry", "lanes"),
+    *("schemas", "records", "routes", "connections", "settings", "segment"),
     *("encode",),
+    *("registry",),
     *("kafka", "gaps", "reading", "kafkalog"),
     *("table", "staging", "ingest", "failures", "landed", "deadletters"),
     *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),

@@ -57,7 +57,8 @@ def table_error(status: int, code: str, **where: Any) -> Fault:
 
 
 class FaultProxy(ThreadingHTTPServer):
-    """Passes requests on to `upstream`, a URL, except where a fault is set; `seen` has `METHOD path` of each.
+    """Passes requests on to `upstream`, a URL, except where a fault is set; `seen` has `METHOD path` of each, and
+    `authorizations` what it was authorized by.
 
     The service's `Date` is `ahead_s` late, and so everything that it has written seems that much older.
     """
@@ -70,6 +71,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.faults: list[Fault] = []
         self.seen: list[str] = []
+        self.authorizations: list[str | None] = []
         self.ahead_s = 0
         self._lock = threading.Lock()
 
@@ -95,6 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.authorizations.append(self.headers.get("Authorization"))
         fault = self.server.fault_for(f"{self.command} {self.path}", body)
         if fault is None or fault.edit is not None:
             status, headers, reply = self._forward(body)

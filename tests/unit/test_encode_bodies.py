@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinkcore.encode import LANES, encode
+from sinkcore.encode import encode
 from sinkcore.encode.bodies import BodyWriter
 from sinkcore.records import slices_of
 from sinkcore.routes import Route
@@ -163,8 +163,3 @@ def test_a_batch_takes_at_most_three_times_its_size_of_memory(metadata: str | No
 
     assert result.bodies[0].rows == 5000
     assert peak <= 3 * sum(map(len, values))
-
-
-def test_the_formats_of_this_version_are_json_ones() -> None:
-    """Settings refuse the others by name; a format that nobody encodes must not get this far."""
-    assert set(LANES) == {"json", "multijson", "singlejson"}

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sinkcore.encode import Encoded, encode
-from sinkcore.encode.jsoncheck import Fault, decoder_of, object_fault
+from sinkcore.encode.jsoncheck import decoder_of, object_fault
 from sinkcore.encode.jsontext import DEPTH_MAX, depth_of, invalid_utf8_at, too_deep
+from sinkcore.encode.rows import Fault
 from sinkcore.records import slices_of
 from sinkcore.routes import Route
 from tests.support.events import Sent, events_of

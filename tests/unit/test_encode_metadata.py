@@ -167,6 +167,22 @@ def test_the_field_counts_only_at_the_top_and_only_if_the_route_asks_for_it() ->
     assert not encoded([Sent(b'{"_kafka":1}', 0)], Route("flights", "db", "Flights")).refused
 
 
+def test_a_tombstone_can_be_a_row_of_its_metadata_alone() -> None:
+    """Deletions are facts too: who was deleted is in the key."""
+    route = Route("flights", "db", "Flights", metadata="_kafka", tombstones="row")
+    records = [Sent(b'{"a":1}', 0), Sent(None, 1, key=b"gone"), Sent(b"", 2)]
+
+    result = encoded(records, route)
+
+    rows = [json.loads(line) for line in lines_of(result)]
+    assert [(sorted(row), row["_kafka"]["offset"], row["_kafka"]["key"]) for row in rows] == [
+        (["_kafka", "a"], 0, None),
+        (["_kafka"], 1, "gone"),
+        (["_kafka"], 2, None),
+    ]
+    assert (result.refused, result.tombstones) == ([], 0)
+
+
 def test_malformed_json_with_the_field_is_malformed() -> None:
     """The parser meets the field first; the reason must still be the graver one."""
     assert [r.reason for r in encoded([Sent(b'{"_kafka":1,}', 0)]).refused] == ["invalid_json"]

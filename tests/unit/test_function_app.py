@@ -189,6 +189,7 @@ def test_production_installs_these_packages_in_these_versions_and_no_others() ->
         "confluent-kafka",
         "msgspec",
         "isal",
+        "protobuf",
     }
     assert all(re.fullmatch(r"\d+(\.\d+)+", version) for version in pins.values())
     assert pins == {name: importlib.metadata.version(name) for name in pins}

@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 from azure.kusto.data import KustoClient, KustoConnectionStringBuilder
 
+from sinkcore.encode.textmetadata import COLUMNS
 from sinkcore.errors import TransientError
 from sinkcore.landed import (
     ASKED_MAX,
     BATCHING_DEFAULT_S,
     CLOCK_SKEW_S,
     LOOK_UP_EVERY_S,
+    SEGMENT_ORDINAL,
     AdxRows,
     NotAllowedError,
 )
@@ -280,3 +282,58 @@ def test_the_batching_time_is_read_once_an_hour(engine: Engine) -> None:
     assert engine.rows.batching_s(engine.blob) == 20
     engine.clock.advance(1)
     assert engine.rows.batching_s(engine.blob) == 30
+
+
+def text_blob(engine: Engine, mapping: str | None = None) -> Blob:
+    return replace(engine.blob, format="csv", mapping=mapping)
+
+
+def test_without_a_mapping_text_has_the_segment_in_its_fifth_column(engine: Engine) -> None:
+    """By the order of the metadata columns, whatever the table calls them."""
+    engine.make("a: string, b: int, c: long, d: datetime, e: string, f: string", f"t,0,1,,{SEGMENT},", "t,0,2,,x,")
+
+    assert COLUMNS[SEGMENT_ORDINAL] == "segment"
+    assert engine.count(text_blob(engine), SEGMENT) == 1
+
+
+def test_a_narrow_table_of_text_cannot_tell_segments_apart(engine: Engine) -> None:
+    engine.make("a: string, b: int", "t,0")
+
+    assert engine.count(text_blob(engine), SEGMENT) is None
+
+
+def test_a_mapping_of_text_goes_by_ordinals(engine: Engine) -> None:
+    """In both ways that ADX takes; without the segment's one nothing can be told."""
+    engine.make("value: string, part: string", f"1,{SEGMENT}", f"2,{OTHER}")
+    value = {"column": "value", "Properties": {"Ordinal": "7"}}
+    for name, element in {
+        "new": {"column": "part", "Properties": {"Ordinal": "4"}},
+        "old": {"Name": "part", "Ordinal": 4},
+    }.items():
+        text = json.dumps([value, element])
+        engine.do(f".create table {engine.table} ingestion csv mapping '{name}' '{text}'")
+        assert engine.count(text_blob(engine, mapping=name), SEGMENT) == 1
+    engine.do(f".create table {engine.table} ingestion csv mapping 'none' '{json.dumps([value])}'")
+    assert engine.count(text_blob(engine, mapping="none"), SEGMENT) is None
+
+
+@pytest.mark.parametrize(
+    ("properties", "columns"),
+    [
+        ({"Field": "_kafka"}, METADATA_ROWS),
+        ({"Path": "$._kafka"}, METADATA_ROWS),
+        (
+            {"Path": "$._kafka.segment"},
+            tuple(f"{n},{s}" for n, s in enumerate([SEGMENT, OTHER, SEGMENT, SEGMENT])),
+        ),
+    ],
+)
+@pytest.mark.parametrize("format_", ["avro", "apacheavro"])
+def test_a_mapping_of_avro_names_fields_or_paths(
+    engine: Engine, properties: dict[str, str], columns: tuple[str, ...], format_: str
+) -> None:
+    engine.make(f"n: long, meta: {'string' if 'segment' in str(properties) else 'dynamic'}", *columns)
+    text = json.dumps([{"column": "meta", "Properties": properties}])
+    engine.do(f".create table {engine.table} ingestion avro mapping 'm' '{text}'")
+
+    assert engine.count(replace(engine.blob, format=format_, mapping="m"), SEGMENT) == 3

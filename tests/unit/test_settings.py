@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinkcore.connections import AZURITE_CONNECTION_STRING, Kafka, Kusto
+from sinkcore.connections import AZURITE_CONNECTION_STRING, Kafka, Kusto, SchemaRegistry
 from sinkcore.declared import declared
 from sinkcore.errors import ConfigError
 from sinkcore.settings import KNOWN, Settings, read_settings
@@ -35,6 +35,11 @@ SASL = {
     "KAFKA_AUTHENTICATION": "PLAIN",
     "KAFKA_USERNAME": "u",
     "KAFKA_PASSWORD": "p",
+}
+BASIC = {
+    "SCHEMA_REGISTRY_URL": "https://registry.example.com/apis/v7",
+    "SCHEMA_REGISTRY_USERNAME": "u",
+    "SCHEMA_REGISTRY_PASSWORD": "p",
 }
 OAUTH = {
     "KAFKA_PROTOCOL": "SASL_SSL",
@@ -85,7 +90,7 @@ def test_the_least_settings_give_every_default_of_the_contract() -> None:
     simple = {
         each.name: getattr(found, each.name)
         for each in dataclasses.fields(Settings)
-        if each.name not in ("routes", "topics", "kafka", "kusto", "storage")
+        if each.name not in ("routes", "topics", "kafka", "kusto", "registry", "storage")
     }
     assert simple == {
         "staging_container": "sink-staging",
@@ -131,6 +136,9 @@ ACCEPTED: list[tuple[Changes, str, object]] = [
     ({"SINK_SWEEP_SCHEDULE": "5/10 * * * * 0"}, "sweep_schedule", "5/10 * * * * 0"),
     ({"KAFKA_BROKERS": "a:1, b.c:65535,[::1]:9092,d"}, "kafka.brokers", "a:1,b.c:65535,[::1]:9092,d"),
     ({"KAFKA_CONSUMER_GROUP": "my group/1"}, "kafka.consumer_group", "my group/1"),
+    (BASIC, "registry.url", "https://registry.example.com/apis/v7"),
+    ({**BASIC, "SCHEMA_REGISTRY_PASSWORD": " spaces stay "}, "registry.password", " spaces stay "),
+    ({"SCHEMA_REGISTRY_URL": "HTTP://Registry:8081/"}, "registry.url", "http://registry:8081"),
     (SASL, "kafka.password", "p"),
     ({**SASL, "KAFKA_PASSWORD": " spaces stay "}, "kafka.password", " spaces stay "),
     ({**SASL, "KAFKA_AUTHENTICATION": "SCRAM-SHA-512"}, "kafka.authentication", "SCRAM-SHA-512"),
@@ -220,7 +228,19 @@ REFUSED: list[tuple[Changes, str, str]] = [
     ({"KAFKA_BROKER": "x"}, "KAFKA_BROKER", "KAFKA_BROKERS is the nearest"),
     ({"Kafka_Password": "x"}, "Kafka_Password", "KAFKA_PASSWORD is the nearest"),
     ({"KUSTO_INGEST_URL": "x"}, "KUSTO_INGEST_URL", "KUSTO_INGESTION_URL is the nearest"),
-    ({"SCHEMA_REGISTRY_URL": "https://r"}, "SCHEMA_REGISTRY_URL", "not yet"),
+    # The schema registry.
+    ({"SCHEMA_REGISTRY_URI": "https://r"}, "SCHEMA_REGISTRY_URI", "SCHEMA_REGISTRY_URL is the nearest"),
+    ({"SCHEMA_REGISTRY_URL": "r:8081"}, "SCHEMA_REGISTRY_URL", "not a URL"),
+    ({"SCHEMA_REGISTRY_URL": "https://u:p@r"}, "SCHEMA_REGISTRY_URL", "not a URL"),
+    ({"SCHEMA_REGISTRY_URL": "http://r/?x=1"}, "SCHEMA_REGISTRY_URL", "end it after the path"),
+    ({**BASIC, "SCHEMA_REGISTRY_URL": "http://r:8081"}, "SCHEMA_REGISTRY_URL", "use https"),
+    ({**BASIC, "SCHEMA_REGISTRY_PASSWORD": None}, "SCHEMA_REGISTRY_PASSWORD", "basic authentication needs it"),
+    ({"SCHEMA_REGISTRY_TOKEN": "t"}, "SCHEMA_REGISTRY_TOKEN", "means nothing without SCHEMA_REGISTRY_URL"),
+    (
+        {"SCHEMA_REGISTRY_URL": "https://r", "SCHEMA_REGISTRY_TOKEN": "secret\n"},
+        "SCHEMA_REGISTRY_TOKEN",
+        "cannot stand in a header",
+    ),
     ({"SinkStorage__blobServiceUrl": "https://b"}, "SinkStorage__blobServiceUrl", "blobServiceUri is the nearest"),
     # Kafka: values, and what goes together.
     *(
@@ -351,7 +371,11 @@ def test_names_that_platforms_inject_are_left_alone(name: str) -> None:
 
 def test_no_two_settings_are_so_alike_that_one_is_taken_for_a_slip_of_the_other() -> None:
     """A known name is known, whatever it is near to."""
-    assert len(set(KNOWN)) == len(KNOWN) == len(declared(Settings)) + len(declared(Kafka)) + len(declared(Kusto))
+    assert (
+        len(set(KNOWN))
+        == len(KNOWN)
+        == sum(len(declared(cls)) for cls in (Settings, Kafka, Kusto, SchemaRegistry))
+    )
 
 
 STORAGE: list[tuple[dict[str, str], tuple[str | None, ...]]] = [

@@ -1,0 +1,146 @@
+"""A batch on its way to bodies: columns across partitions, and what is taken out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from sinkcore.encode.bodies import Body
+from sinkcore.encode.metadata import Keys
+from sinkcore.records import Refused, Slice, record_of
+from sinkcore.routes import Route
+from sinkcore.schemas import Schemas
+
+if TYPE_CHECKING:
+    import azure.functions as func
+
+LARGE_RECORD_BYTES = 1 << 20
+"""From here on ADX truncates strings and drops `dynamic` values."""
+
+CHUNK_BYTES = 1 << 18  # enough to make the cost a chunk vanish, few enough to stay in the processor's cache
+CHUNK_RECORDS = 1024  # one bad record has its whole chunk looked at record by record
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a value is refused: a `reason` of the contract, and a `detail` of positions and sizes, never content."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Columns of equal length, across partitions. A record that holds several rows is there several times."""
+
+    partitions: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    events: list[func.KafkaEvent] = field(default_factory=list)
+
+    def part(self, start: int, end: int) -> Rows:
+        """Rows `[start, end)`."""
+        span = slice(start, end)
+        return Rows(self.partitions[span], self.offsets[span], self.values[span], self.events[span])
+
+    def at(self, numbers: Sequence[int]) -> Rows:
+        """The rows of these numbers, in their order."""
+        columns = (self.partitions, self.offsets, self.values, self.events)
+        return Rows(*([column[number] for number in numbers] for column in columns))  # type: ignore[arg-type]
+
+    def with_values(self, values: list[bytes]) -> Rows:
+        """The same rows with other values, one each."""
+        return Rows(self.partitions, self.offsets, values, self.events)
+
+    def take(self, other: Rows, number: int, values: Sequence[bytes]) -> None:
+        """Row `number` of `other` is here too, once for each of `values`."""
+        self.partitions.extend([other.partitions[number]] * len(values))
+        self.offsets.extend([other.offsets[number]] * len(values))
+        self.values.extend(values)
+        self.events.extend([other.events[number]] * len(values))
+
+    def chunks(self) -> Iterator[Rows]:
+        """The rows in their order, some hundred at a time; no chunk is much above its share of bytes."""
+        records, size_bytes = len(self.values), sum(map(len, self.values))
+        step = min(CHUNK_RECORDS, max(1, CHUNK_BYTES * records // max(1, size_bytes)))
+        if records <= step:
+            return iter([self] if records else [])
+        return (self.part(start, start + step) for start in range(0, records, step))
+
+
+def rows_of(slices: Sequence[Slice]) -> Rows:
+    """All records of the slices, one row each."""
+    rows = Rows()
+    for part in slices:
+        rows.partitions.extend([part.partition] * len(part.offsets))
+        rows.offsets.extend(part.offsets)
+        rows.values.extend(part.values)
+        rows.events.extend(part.events)
+    return rows
+
+
+class Encoder(Protocol):
+    """Turns the rows of one batch and route into bodies; every format has one."""
+
+    def add(self, rows: Rows) -> None:
+        """Take a chunk. Values are not empty; what cannot become a row is refused."""
+
+    def add_tombstones(self, rows: Rows) -> None:
+        """Take records that have no value, as rows of their metadata alone."""
+
+    def finish(self) -> list[Body]:
+        """Everything taken, in order within a body; no body is empty."""
+
+
+@dataclass(slots=True)
+class Sieve:
+    """Takes single records out of a batch, and keeps account of them."""
+
+    route: Route
+    record_max_bytes: int
+    refused: list[Refused] = field(default_factory=list)
+    tombstones: int = 0
+    large_records: int = 0
+
+    def refuse(self, rows: Rows, number: int, fault: Fault) -> None:
+        """Row `number`, which is a whole record, is a dead letter."""
+        record = record_of(rows.events[number])
+        self.large_records -= len(record.value) >= LARGE_RECORD_BYTES
+        self.refused.append(Refused(record, fault.reason, fault.detail))
+
+    def pass_on(self, rows: Rows) -> tuple[Rows, Rows]:
+        """The rows that have a value of bearable size, and the tombstones that are to become rows."""
+        sizes = list(map(len, rows.values))
+        longest = max(sizes, default=0)
+        if longest >= LARGE_RECORD_BYTES:
+            self.large_records += sum(size_bytes >= LARGE_RECORD_BYTES for size_bytes in sizes)
+        if all(sizes) and longest <= self.record_max_bytes:
+            return rows, Rows()
+        kept: list[int] = []
+        tombstones: list[int] = []
+        for number, size_bytes in enumerate(sizes):
+            if size_bytes > self.record_max_bytes:
+                fault = Fault("too_large", f"{size_bytes} bytes; at most {self.record_max_bytes}")
+                self.refuse(rows, number, fault)
+            elif size_bytes:
+                kept.append(number)
+            elif self.route.tombstones == "dead_letter":
+                self.refuse(rows, number, Fault("tombstone", "a value of 0 bytes"))
+            elif self.route.tombstones == "row":
+                tombstones.append(number)
+            else:
+                self.tombstones += 1
+        return rows.at(kept), rows.at(tombstones)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What every encoder of a batch is told."""
+
+    route: Route
+    segment_id: str
+    blob_max_bytes: int
+    keys: Keys
+    sieve: Sieve
+    schemas: Schemas | None = None

@@ -1,0 +1,76 @@
+"""The lane table: what becomes of a record by its route's format and by how its value is framed.
+
+It stands below the settings, which refuse whatever it does not hold, so that a start pays for no encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Framing = Literal["none", "registry", "schema"]
+"""How a value is framed: not at all, by a schema registry's id, or not at all but with the route's own schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one format and framing come to.
+
+    `kind` is `bytes` where the value passes through (checked, joined, framed anew, metadata put in), `objects`
+    where it is decoded and leaves as a JSON line. Whatever must look inside takes the second.
+    `codec` names the module of `sinkcore.encode`. `stored` is the blob's format as ADX names it, and
+    `stored_with_metadata` the same for a route with metadata.
+    `fields` says that `when` can ask for a field, because the value is JSON as it arrives; for a header it can ask
+    in every lane. `validates` says that `validate: false` means something.
+    """
+
+    kind: Literal["bytes", "objects"]
+    codec: str
+    stored: str
+    stored_with_metadata: str
+    fields: bool = False
+    validates: bool = False
+
+
+def _json(codec: str = "jsonlines") -> Lane:
+    # Every kind of JSON leaves as one object a line, metadata as its last member.
+    return Lane("bytes", codec, "json", "json", fields=True)
+
+
+def _text(format_: str) -> Lane:
+    # What has no columns is stored as CSV where it needs some: `raw` would be one value a blob, not one a record.
+    with_metadata = "csv" if format_ in ("txt", "raw") else format_
+    return Lane("bytes", "text", "csv" if format_ == "raw" else format_, with_metadata)
+
+
+TEXT_FORMATS = ("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw")
+
+LANES: Mapping[tuple[str, Framing], Lane] = {
+    ("json", "none"): _json(),
+    ("multijson", "none"): _json(),
+    ("singlejson", "none"): _json(),
+    **{(name, "none"): _text(name) for name in TEXT_FORMATS},
+}
+"""What works. An envelope or a transform, when they come, decode the value and so take an `objects` lane."""
+
+SUFFIXES: Mapping[str, str] = {
+    "json": ".json.gz",
+    **{name: f".{name}.gz" for name in TEXT_FORMATS if name != "raw"},
+}
+"""How a blob's name ends, by its stored format; `.gz` tells ADX that it is gzip as a whole."""
+
+
+def lane_of(format_: str, framing: Framing) -> Lane | None:
+    """The lane of a format and a framing; None where there is none."""
+    return LANES.get((format_, framing))
+
+
+def framings_of(format_: str) -> list[Framing]:
+    """The framings with which a format goes."""
+    return [framing for name, framing in LANES if name == format_]
+
+
+def formats_of(framing: Framing) -> list[str]:
+    """The formats that go with a framing."""
+    return [name for name, each in LANES if each == framing]
