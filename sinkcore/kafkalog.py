@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Uuid
     from confluent_kafka.admin import AdminClient
 
-    from sinkcore.reading import Reader
+    from sinkcore.reading import Bounds, Reader
 
 # A broker answers in milliseconds: who has not in this time is down or out of reach.
 ANSWER_S = 5.0
@@ -64,17 +64,13 @@ class ConfluentLog:
         found = self._answer(f"committed offsets of {group}", future).topic_partitions
         return {each.partition: each.offset for each in found if each.topic == topic and each.offset >= 0}
 
-    def first_offsets(
-        self, topic: str, partitions: Iterable[int], *, timeout_s: float | None = None
-    ) -> dict[int, int]:
+    def first_offsets(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """See KafkaLog."""
-        return self._offsets(topic, partitions, EARLIEST, timeout_s)
+        return self._offsets(topic, partitions, EARLIEST)
 
-    def end_offsets(
-        self, topic: str, partitions: Iterable[int], *, committed_only: bool, timeout_s: float | None = None
-    ) -> dict[int, int]:
+    def end_offsets(self, topic: str, partitions: Iterable[int], *, committed_only: bool) -> dict[int, int]:
         """See KafkaLog."""
-        return self._offsets(topic, partitions, LATEST, timeout_s, committed_only=committed_only)
+        return self._offsets(topic, partitions, LATEST, committed_only=committed_only)
 
     def offsets_at(self, topic: str, timestamp_ms: int, partitions: Iterable[int]) -> dict[int, int]:
         """See KafkaLog."""
@@ -99,16 +95,25 @@ class ConfluentLog:
     def close(self) -> None:
         """The consumers are closed; who asks again opens them again."""
         with self._lock:
-            for reader in self._readers.values():
-                reader.close()
+            readers = list(self._readers.values())
+        for reader in readers:  # Without the lock: one that reads may need it to come to its end.
+            reader.close()
 
     def _reader(self, *, wide: bool) -> Reader:
         from sinkcore.reading import NARROW, WIDE, Reader
 
         with self._lock:
             if wide not in self._readers:
-                self._readers[wide] = Reader(self._connection, WIDE if wide else NARROW, self, self._clock)
+                config = WIDE if wide else NARROW
+                self._readers[wide] = Reader(self._connection, config, self._bounds, self._clock)
             return self._readers[wide]
+
+    def _bounds(self, topic: str, partitions: set[int], timeout_s: float) -> Bounds:
+        return (
+            self._offsets(topic, partitions, EARLIEST, timeout_s),
+            self._offsets(topic, partitions, LATEST, timeout_s, committed_only=True),
+            self._offsets(topic, partitions, LATEST, timeout_s),
+        )
 
     def _offsets(
         self,

@@ -132,5 +132,6 @@ def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positi
         old = [replace(gap, next_offset=gap.end_offset) for gap in gaps if gap.partition == partition]
         _move_with_gaps(topic, replace(position, next_offset=at, kept_from=at, topic_id=topic_id), old)
     now = topic.ledger.positions()
-    if all(position.topic_id == topic_id for position in now.values()):
+    # Until then, one without a row has appeared later: it begins at its low watermark, whatever was skipped.
+    if now.keys() >= first.keys() and all(position.topic_id == topic_id for position in now.values()):
         topic.ledger.change_topic(replace(topic.row, topic_id=topic_id, partitions=partitions, sparse=""))

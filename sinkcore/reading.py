@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import methodcaller
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import azure.functions as func
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -20,9 +20,6 @@ from sinkcore.errors import TransientError
 from sinkcore.gaps import Answer
 from sinkcore.kafka import Connection, partitions_in
 from sinkcore.telemetry import event
-
-if TYPE_CHECKING:
-    from sinkcore.kafkalog import ConfluentLog
 
 # A range is proven empty by a record or an end of the log behind it. Without `fetch.queue.backoff.ms` a small
 # queue stalls for a second at a time.
@@ -50,6 +47,10 @@ CHUNK_RECORDS = 500
 SILENCE_S = 0.1
 # Errors whose meaning only a look at the topic's metadata and bounds can tell.
 _STUCK = (KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+# Low watermark, last stable offset and high watermark, each by partition: what `bounds(topic, partitions,
+# timeout_s)` returns.
+Bounds = tuple[dict[int, int], dict[int, int], dict[int, int]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Called from C, whose callers look for an exception that a method set beside its result; bytecode does not.
@@ -137,8 +138,14 @@ class _Reading:
 class Reader:
     """One consumer, opened when it is first needed and again after an error; one read at a time."""
 
-    def __init__(self, connection: Connection, config: dict[str, Any], log: ConfluentLog, clock: Clock) -> None:
-        self._connection, self._config, self._log, self._clock = connection, config, log, clock
+    def __init__(
+        self,
+        connection: Connection,
+        config: dict[str, Any],
+        bounds: Callable[[str, set[int], float], Bounds],
+        clock: Clock,
+    ) -> None:
+        self._connection, self._config, self._bounds, self._clock = connection, config, bounds, clock
         self._lock = Lock()
         self._consumer: Consumer | None = None
         self._known: dict[str, set[int]] = {}
@@ -234,9 +241,7 @@ class Reader:
         try:
             self._look_up(consumer, reading, deadline)
             stuck = stuck & reading.open.keys()
-            low = self._log.first_offsets(topic, stuck, timeout_s=left_s)
-            stable = self._log.end_offsets(topic, stuck, committed_only=True, timeout_s=left_s)
-            high = self._log.end_offsets(topic, stuck, committed_only=False, timeout_s=left_s)
+            low, stable, high = self._bounds(topic, stuck, left_s)
         except KafkaException as fault:
             reading.fault = self._connection.unanswered(f"topic {topic}", fault)
             return

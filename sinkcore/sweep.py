@@ -38,6 +38,7 @@ class Sweeper:
     seen: Seen = field(default_factory=Seen)
     mute_tables: set[tuple[str, str]] = field(default_factory=set)
     removed_at_s: dict[str, float] = field(default_factory=dict)
+    turn: int = 0
 
     def sweep(self) -> int:
         """Every topic that was ever started is swept, as far as time allows; how many segments were finished."""
@@ -48,32 +49,45 @@ class Sweeper:
         except TransientError as error:
             event("failures_not_read", logging.WARNING, error=str(error))
         deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
-        for name, group in topics(self.sink.table):
-            if deadline.is_past():
-                break
-            try:
-                finished += self._sweep(name, group, deadline)
-            except SinkError as error:
-                event("sweep_failed", logging.WARNING, topic=name, error=str(error))
+        known = [topic for name, group in topics(self.sink.table) if (topic := self._topic(name, group))]
+        # What is committed goes before what is to be read, and each sweep begins with another topic: one large gap
+        # must not keep the others waiting.
+        self.turn += 1
+        known = [known[(self.turn + n) % len(known)] for n in range(len(known))]
+        for work in (self._finish, self._catch_up):
+            for topic in known:
+                if deadline.is_past():
+                    break
+                try:
+                    finished += work(topic, deadline)
+                except SinkError as error:
+                    event("sweep_failed", logging.WARNING, topic=topic.name, error=str(error))
         return finished
 
-    def _sweep(self, name: str, group: str, deadline: Deadline) -> int:
+    def _topic(self, name: str, group: str) -> Topic | None:
         ledger = Ledger(self.sink.table, group)
         row = ledger.topic()
-        if row is None:
-            return 0
-        topic = Topic(name, group, ledger, row, self.sink.clock.monotonic_s())
+        return None if row is None else Topic(name, group, ledger, row, self.sink.clock.monotonic_s())
+
+    def _finish(self, topic: Topic, deadline: Deadline) -> int:
+        """The topic's unfinished segments are finished, and what is left of them is on its row."""
         finished, pending = self._finish_segments(topic, deadline)
-        if pending != row.pending and ledger.change_topic(replace(row, pending=pending)):
-            topic.row = ledger.topic() or row
-        # A topic that was taken out of the settings is swept to its end, and no longer read.
-        if self.sink.settings.routes_of(name) and pending < self.sink.settings.pending_max:
-            check_partitions(self.sink, topic, self.seen, deadline)
-            topic.row = ledger.topic() or row
-            drain_gaps(self.sink, topic, deadline)
-        if self._is_time_to_remove(name):
-            remove_old(self.sink, topic, deadline)
+        if pending != topic.row.pending and topic.ledger.change_topic(replace(topic.row, pending=pending)):
+            topic.row = topic.ledger.topic() or topic.row
         return finished
+
+    def _catch_up(self, topic: Topic, deadline: Deadline) -> int:
+        """What the host did not deliver is read from Kafka, and what is old removed.
+
+        A topic that was taken out of the settings is swept to its end, and no longer read.
+        """
+        if self.sink.settings.routes_of(topic.name) and topic.row.pending < self.sink.settings.pending_max:
+            check_partitions(self.sink, topic, self.seen, deadline)
+            topic.row = topic.ledger.topic() or topic.row
+            drain_gaps(self.sink, topic, deadline)
+        if self._is_time_to_remove(topic.name):
+            remove_old(self.sink, topic, deadline)
+        return 0
 
     def _is_time_to_remove(self, name: str) -> bool:
         now_s = self.sink.clock.monotonic_s()

@@ -11,13 +11,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import uvicorn
 from azure.core.exceptions import AzureError
 
-from localrunner.adx import http, policy
+from localrunner.adx import http, policy, tls
 from localrunner.adx.batching import Batches
 from localrunner.adx.blobs import Blobs
 from localrunner.adx.catalog import Catalog
@@ -50,10 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--database", action="append", default=[], metavar="NAME", help="a database besides 'db'; may be repeated"
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="listen for https too, with a certificate of the directory's own"
+    )
+    parser.add_argument(
+        "--tls-name", action="append", default=[], metavar="NAME", help="a host name in it; may be repeated"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM. Prints one line of JSON with both addresses once requests are taken.
+    """Serve until SIGINT or SIGTERM. Prints one line of JSON with the addresses once requests are taken.
 
     Returns 0 after an orderly stop, 1 where storage cannot be reached, 2 for an argument that cannot be used.
     """
@@ -95,7 +102,8 @@ def _serve_until_stopped(args: argparse.Namespace, store: Store, catalog: Catalo
     services = http.Services(catalog, ingestor, resources, observer)
     worker.start()
     try:
-        asyncio.run(_serve(services, {Role.ENGINE: args.engine_port, Role.DM: args.dm_port}))
+        certificate = tls.ready(args.data / "tls", args.tls_name) if args.tls else None
+        asyncio.run(_serve(services, {Role.ENGINE: args.engine_port, Role.DM: args.dm_port}, certificate))
     finally:
         worker.stop()
         ingestor.close()
@@ -109,36 +117,57 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(services: http.Services, ports: dict[Role, int]) -> None:
-    servers, sockets = [], []
-    for role, port in ports.items():
-        # With the protocol named, asyncio sets TCP_NODELAY; without it every reply waits 40 ms for an ACK.
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_HOST, port))
-        config = uvicorn.Config(
-            http.app(services, role),
-            http=Protocol,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-        servers.append(_Server(config))
-        sockets.append(listener)
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A server and the socket that it takes requests from."""
+
+    server: _Server
+    socket: socket.socket
+
+    @property
+    def address(self) -> str:
+        scheme = "https" if self.server.config.is_ssl else "http"
+        return f"{scheme}://{_HOST}:{self.socket.getsockname()[1]}"
+
+
+def _listener(services: http.Services, role: Role, port: int, certificate: tls.Certificate | None) -> _Listener:
+    # With the protocol named, asyncio sets TCP_NODELAY; without it every reply waits 40 ms for an ACK.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((_HOST, port))
+    config = uvicorn.Config(
+        http.app(services, role),
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_DRAIN_S,
+        ssl_certfile=certificate.certificate if certificate else None,
+        ssl_keyfile=certificate.key if certificate else None,
+    )
+    return _Listener(_Server(config), listening)
+
+
+async def _serve(services: http.Services, ports: dict[Role, int], certificate: tls.Certificate | None) -> None:
+    listeners = {role.name.lower(): _listener(services, role, port, None) for role, port in ports.items()}
+    if certificate is not None:
+        listeners |= {f"{role.name.lower()}_tls": _listener(services, role, 0, certificate) for role in ports}
 
     def stop() -> None:
         services.observer.faults.clear()
-        for server in servers:
-            server.should_exit = True
+        for one in listeners.values():
+            one.server.should_exit = True
 
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop)
-    tasks = [asyncio.create_task(s.serve([listener])) for s, listener in zip(servers, sockets, strict=True)]
-    while not all(server.started for server in servers) and not any(task.done() for task in tasks):
+    tasks = [asyncio.create_task(one.server.serve([one.socket])) for one in listeners.values()]
+    started = [one.server for one in listeners.values()]
+    while not all(server.started for server in started) and not any(task.done() for task in tasks):
         await asyncio.sleep(0.01)
-    engine, dm = (f"http://{_HOST}:{listener.getsockname()[1]}" for listener in sockets)
-    print(json.dumps({"engine": engine, "dm": dm}), flush=True)
+    addresses = {name: one.address for name, one in listeners.items()}
+    print(
+        json.dumps({**addresses, **({"authority": str(certificate.authority)} if certificate else {})}), flush=True
+    )
     await asyncio.gather(*tasks)

@@ -13,12 +13,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from localrunner.host import hostjson, settings, workers
-from localrunner.host.host import Host, Outcome, Status, write_status
+from localrunner.host import hostjson, keys, settings, workers
+from localrunner.host.host import Host, Outcome
+from localrunner.host.status import Status, write_status
+from localrunner.host.web import WebServer
 
 SETTINGS_EXIT: Final = 2
 SECOND_SIGNAL_EXIT: Final = 130
 RESTART_PAUSE_S: Final = 1.0
+PROCESS_COUNT: Final = "FUNCTIONS_WORKER_PROCESS_COUNT"
 SETTINGS_FILE: Final = "local.settings.json"
 # Consumed records hold no cycles, but Python would look for some again and again: half of the host's time.
 GC_OBJECTS: Final = 1_000_000
@@ -45,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--python", type=Path, default=None, metavar="PATH", help="the worker's interpreter, with what it needs"
     )
     parser.add_argument(
+        "--keys", type=Path, default=None, metavar="FILE", help="of HTTP functions, as JSON (default: new ones)"
+    )
+    parser.add_argument(
         "--status-file", type=Path, default=None, metavar="FILE", help="JSON, written as it changes"
     )
 
@@ -60,19 +66,34 @@ def run(args: argparse.Namespace) -> int:
         file: Path = args.settings or app_dir / SETTINGS_FILE
         app = settings.load(file, args.settings is not None, os.environ, args.set)
         options = hostjson.load(app_dir / "host.json", app)
+        allowed = keys.generated() if args.keys is None else keys.load(args.keys)
+        _check_processes(app)
         if app_dir == CHECKOUT:
             _check_sink(app)
     except settings.SettingsError as fault:
         for line in fault.faults:
             print(line, file=sys.stderr)
         if status_file is not None:
-            write_status(status_file, Status("failed", os.getpid(), None, [], str(fault)))
+            write_status(status_file, Status("failed", os.getpid(), error=str(fault)))
         return SETTINGS_EXIT
     gc.set_threshold(GC_OBJECTS)
     stop = _stop_on_signals()
-    while Host(app_dir, worker, app, options, status_file).run(stop) is Outcome.RESTART:
+    web = WebServer(allowed)
+    while Host(app_dir, worker, app, options, web, status_file).run(stop) is Outcome.RESTART:
         stop.wait(RESTART_PAUSE_S)
+    web.close()
     return 0
+
+
+def _check_processes(app: settings.AppSettings) -> None:
+    """One worker process is asked for.
+
+    Raises:
+        SettingsError: several are, which would change nothing for one function but much for many.
+    """
+    count = app.get(PROCESS_COUNT)
+    if count not in (None, "", "1"):
+        raise settings.SettingsError(f"{PROCESS_COUNT}: {count} processes are not emulated; remove it")
 
 
 def _check_sink(app: settings.AppSettings) -> None:

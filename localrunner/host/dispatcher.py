@@ -25,7 +25,9 @@ CRASHES_MAX: Final = 3  # per worker process, of which this host has one
 CRASH_MEMORY_S: Final = 1_800.0
 RESTART_PAUSE_S: Final = 0.5
 WORKER_GRACE_S: Final = 10.0
-NO_WORKER: Final = wire.Fault("InvalidOperationException", "Did not find any initialized language workers")
+NO_WORKER: Final = wire.InvocationResponse(
+    "", wire.Fault("InvalidOperationException", "Did not find any initialized language workers")
+)
 
 
 class Dispatcher:
@@ -61,6 +63,7 @@ class Dispatcher:
         self._stopping = False
         self._killed: set[int] = set()
         self._names: dict[str, str] = {}
+        self._retrying: set[int] = set()
         self.first_index: wire.FunctionMetadataResponse | None = None
         self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
 
@@ -69,6 +72,10 @@ class Dispatcher:
         """The process id of the worker that can take invocations; None while there is none."""
         worker = self._worker
         return worker.pid if worker is not None and self._ready and not worker.ended.is_set() else None
+
+    def activity(self) -> tuple[int, int]:
+        """How many invocations run, and how many wait for a retry."""
+        return len(self._names), len(self._retrying)
 
     def start(self) -> None:
         """A worker is being started; `first_index` is set once it has indexed the app."""
@@ -86,8 +93,8 @@ class Dispatcher:
 
     def execute(
         self, function: HostedFunction, input_data: msgspec.Raw, metadata: msgspec.Raw, cancelled: threading.Event
-    ) -> wire.Fault | None:
-        """Runs the function, and again as its retry policy says; the last fault, None after a success.
+    ) -> wire.InvocationResponse:
+        """Runs the function, and again as its retry policy says; the last attempt's outcome.
 
         Source: azure-webjobs-sdk, FunctionExecutorExtensions.TryExecuteAsync: `cancelled` ends the waiting
         between attempts, never an attempt.
@@ -97,23 +104,26 @@ class Dispatcher:
         context = None if retry is None else wire.RetryContext(0, retry.max_retry_count)
         attempt = 0
         while True:
-            fault = self._attempt(function, input_data, metadata, context)
-            if fault is None or retry is None or delays is None:
-                return fault
+            outcome = self._attempt(function, input_data, metadata, context)
+            if outcome.fault is None or retry is None or delays is None:
+                return outcome
             category = f"Function.{function.name}"
             if attempt == retry.max_retry_count:
                 self._log.error(category, f"All retries have been exhausted after {attempt} of them")
-                return fault
+                return outcome
             attempt += 1
             delay_s = delays.next_s()
             self._log.info(
                 category,
                 f"Waiting {delay_s:.3f} s before retry {attempt} (policy maximum {retry.max_retry_count})",
             )
-            if cancelled.wait(delay_s):
+            self._retrying.add(threading.get_ident())
+            ended = cancelled.wait(delay_s)
+            self._retrying.discard(threading.get_ident())
+            if ended:
                 self._log.info(category, "Retries end because the host stops")
-                return fault
-            context = wire.RetryContext(attempt, retry.max_retry_count, fault)
+                return outcome
+            context = wire.RetryContext(attempt, retry.max_retry_count, outcome.fault)
 
     def _attempt(
         self,
@@ -121,7 +131,7 @@ class Dispatcher:
         input_data: msgspec.Raw,
         metadata: msgspec.Raw,
         context: wire.RetryContext | None,
-    ) -> wire.Fault | None:
+    ) -> wire.InvocationResponse:
         invocation_id = str(uuid.uuid4())
         category = f"Function.{function.name}"
         trace_parent = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
@@ -131,23 +141,24 @@ class Dispatcher:
         self._log.info(category, f"Executing 'Functions.{function.name}' (Id={invocation_id})")
         started = time.monotonic()
         self._names[invocation_id] = function.name
-        fault = self._ask(request, function.name)
+        outcome = self._ask(request, function.name)
         self._names.pop(invocation_id, None)
+        fault = outcome.fault
         shown = f"Id={invocation_id}, Duration={(time.monotonic() - started) * 1000:.0f}ms"
         if fault is None:
             self._log.info(category, f"Executed 'Functions.{function.name}' (Succeeded, {shown})")
         else:
             text = fault.stack or f"{fault.kind}: {fault.message}"
             self._log.error(category, f"Executed 'Functions.{function.name}' (Failed, {shown})\n{text}")
-        return fault
+        return outcome
 
-    def _ask(self, request: wire.InvocationRequest, name: str) -> wire.Fault | None:
+    def _ask(self, request: wire.InvocationRequest, name: str) -> wire.InvocationResponse:
         worker = self._wait_for_worker()
         if worker is None:
             return NO_WORKER
         outcome = worker.invoke(request)
         try:
-            return outcome.result(self._function_timeout_s).fault
+            return outcome.result(self._function_timeout_s)
         except FutureTimeoutError:
             self._log.error(
                 f"Function.{name}",
@@ -156,7 +167,8 @@ class Dispatcher:
             )
             self._killed.add(worker.pid)
             worker.kill()
-            return wire.Fault("FunctionTimeoutException", f"the function ran for {self._function_timeout_s:g} s")
+            fault = wire.Fault("FunctionTimeoutException", f"the function ran for {self._function_timeout_s:g} s")
+            return wire.InvocationResponse(request.invocation_id, fault)
 
     def _wait_for_worker(self) -> WorkerProcess | None:
         with self._state:

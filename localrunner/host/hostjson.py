@@ -14,6 +14,7 @@ from localrunner.host.settings import AppSettings, SettingsError
 DAY_S: Final = 86_400.0
 DEFAULT_FUNCTION_TIMEOUT_S: Final = 1_800.0
 MIN_FUNCTION_TIMEOUT_S: Final = 1.0
+DEFAULT_ROUTE_PREFIX: Final = "api"
 LEASE_MIN_S: Final = 15
 LEASE_MAX_S: Final = 60
 LOG_LEVELS: Final = ("trace", "debug", "information", "warning", "error", "critical", "none")
@@ -71,6 +72,7 @@ class HostOptions:
 
     kafka: KafkaOptions
     singleton: SingletonOptions
+    route_prefix: str
     function_timeout_s: float | None
     log_levels: Mapping[str, str]
     unknown: tuple[str, ...]
@@ -116,7 +118,8 @@ def load(file: Path, settings: AppSettings) -> HostOptions:
     if faults:
         raise SettingsError(*faults)
     unknown = tuple(path.replace(":", ".") for path in flat if path.startswith("extensions:kafka:"))
-    return HostOptions(KafkaOptions(**kafka), singleton, timeout_s, levels, unknown)
+    prefix = read("extensions:http:routePrefix", str, DEFAULT_ROUTE_PREFIX).strip("/")
+    return HostOptions(KafkaOptions(**kafka), singleton, prefix, timeout_s, levels, unknown)
 
 
 def time_span_s(text: str) -> float:

@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from localrunner.host import payload
+from localrunner.host.channel import Channel, Work
 from localrunner.host.dispatcher import Dispatcher
-from localrunner.host.executor import BatchExecutor, wait_for_room
+from localrunner.host.executor import Execution
 from localrunner.host.hostjson import KafkaOptions
 from localrunner.host.logs import KAFKA, HostLog
 from localrunner.host.triggers import HostedFunction, KafkaTrigger
@@ -88,7 +90,11 @@ class KafkaListener:
         }
         self._consumer = Consumer(properties)
         self._turns = Turns()
-        self._executor = BatchExecutor(function, trigger, options, dispatcher, self._store, log)
+        self._closing = threading.Lock()
+        self._closed = False
+        cancelled = threading.Event()
+        self._execution = Execution(function, trigger.topic, options, dispatcher, self._store, cancelled, log)
+        self._channel = Channel(function.name, options.executor_channel_capacity, cancelled, log)
         self._subscriber = threading.Thread(
             target=self._subscribe, name=f"subscriber-{function.name}", daemon=True
         )
@@ -105,12 +111,16 @@ class KafkaListener:
         self._stopping.set()
 
     def stop(self, drain: bool) -> None:
-        """The consumer has left its group; see `BatchExecutor.close` for what was run and stored."""
+        """The consumer has left its group; see `Channel.close` for what was run. A second stop waits for it."""
         self.begin_stop()
-        if not self._executor.close(drain):
-            self._log.warning(KAFKA, f"{self._trigger.topic}: the function still runs; it is left behind")
-        self._subscriber.join(SUBSCRIBER_STOP_S)
-        self._consumer.close()
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            if not self._channel.close(drain):
+                self._log.warning(KAFKA, f"{self._trigger.topic}: the function still runs; it is left behind")
+            self._subscriber.join(SUBSCRIBER_STOP_S)
+            self._consumer.close()
 
     def _store(self, partition: int, next_offset: int) -> None:
         position = TopicPartition(self._trigger.topic, partition, next_offset)
@@ -152,7 +162,7 @@ class KafkaListener:
         """Up to `room` records, as soon as there is one; None when there was none for `wait_s`."""
         deadline = time.monotonic() + wait_s
         while True:
-            slice_s = BUSY_SLICE_S if self._executor.busy() else POLL_SLICE_S
+            slice_s = BUSY_SLICE_S if self._channel.busy() else POLL_SLICE_S
             with self._turns.polling():
                 first = self._consumer.poll(max(0.0, min(slice_s, deadline - time.monotonic())))
                 if first is not None:
@@ -187,15 +197,17 @@ class KafkaListener:
 
     def _flush(self, batch: list[Message]) -> list[Message]:
         if batch:
-            wait_for_room(
-                self._executor,
-                payload.batch_of(batch, self._trigger),
-                self._options.channel_full_retry_interval_in_ms / 1000,
-                self._stopping,
-                self._log,
-                self._trigger.topic,
-            )
+            interval_s = self._options.channel_full_retry_interval_in_ms / 1000
+            self._channel.wait_for_room(self._work(batch), interval_s, self._stopping, self._trigger.topic)
         return []
+
+    def _work(self, messages: list[Message]) -> Work:
+        """Built here, in the thread that polls, so that it overlaps with the invocation before."""
+        if self._trigger.many:
+            batch = payload.batch_of(messages, self._trigger)
+            return Work(batch.first, partial(self._execution.run_batch, batch))
+        records = payload.records_of(messages, self._trigger)
+        return Work(records.first, partial(self._execution.run_records, records))
 
     def _said(self, what: str) -> Callable[[Consumer, list[TopicPartition]], None]:
         def callback(_: Consumer, partitions: list[TopicPartition]) -> None:

@@ -16,11 +16,15 @@ import msgspec
 
 from localrunner.host.triggers import KafkaTrigger
 from localrunner.host.wire import (
+    Bytes,
     CollectionBytes,
     CollectionSint64,
     CollectionString,
     Json,
+    Nothing,
     Payload,
+    String,
+    TypedData,
     encode_payload,
 )
 
@@ -44,6 +48,77 @@ class Batch:
     positions: list[tuple[int, int]]
     input_data: msgspec.Raw
     trigger_metadata: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, ready to be sent."""
+
+    partition: int
+    offset: int
+    input_data: msgspec.Raw
+    trigger_metadata: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records that go one an invocation; `first` is where the list of them begins."""
+
+    first: tuple[int, int]
+    records: list[Record]
+
+
+def records_of(messages: Messages, trigger: KafkaTrigger) -> Records:
+    """Each record's payload; at least one record."""
+    first = (messages[0].partition(), messages[0].offset())
+    return Records(
+        first,
+        [
+            Record(
+                message.partition(),
+                message.offset(),
+                encode_payload(_single_input(message, trigger)),
+                encode_payload(_single_metadata(message, trigger.key_type)),
+            )
+            for message in messages
+        ],
+    )
+
+
+def _single_input(message: Any, trigger: KafkaTrigger) -> Payload:
+    many = input_data([message], trigger.parameter, trigger.data_type, trigger.key_type)[trigger.parameter]
+    if isinstance(many, CollectionBytes):
+        return {trigger.parameter: Bytes(many.values[0])}
+    assert isinstance(many, CollectionString)
+    return {trigger.parameter: String(many.values[0])}
+
+
+def _single_metadata(message: Any, key_type: str) -> Payload:
+    """Source: ToRpc in GrpcMessageConversionExtensions.cs: text and bytes go as they are, null as nothing, the
+    rest as JSON. A binary key is therefore bytes here, which azure-functions refuses to decode."""
+    epoch = message.leader_epoch()
+    return {
+        "Key": _single(_keys([message], key_type)[0]),
+        "Partition": Json(str(message.partition())),
+        "Topic": String(message.topic()),
+        "Timestamp": _as_json(_timestamps([message])[0]),
+        "Offset": Json(str(message.offset())),
+        "Headers": _as_json(_headers(message)),
+        "LeaderEpoch": Nothing() if epoch is None else Json(str(epoch)),
+        "IsPartitionEOF": Json("false"),
+    }
+
+
+def _single(key: bytes | str | int | None) -> TypedData:
+    match key:
+        case None:
+            return Nothing()
+        case bytes():
+            return Bytes(key)
+        case str():
+            return String(key)
+        case _:
+            return Json(str(key))
 
 
 def batch_of(messages: Messages, trigger: KafkaTrigger) -> Batch:
@@ -122,7 +197,7 @@ def readable(key_type: str) -> Callable[[Any], bool] | None:
     return lambda message: message.key() is not None and len(message.key()) == length
 
 
-def _as_json(values: list[Any]) -> Json:
+def _as_json(values: Any) -> Json:
     return Json(_json(values).decode())
 
 

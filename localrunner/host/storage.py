@@ -48,9 +48,10 @@ def open_storage(settings: AppSettings, app_dir: Path, log: HostLog) -> HostStor
             HOST, "AzureWebJobsStorage: is no connection string; timers keep no status and run on each host"
         )
         return None
-    return HostStorage(blobs.get_container_client(CONTAINER), _host_id(settings, app_dir))
+    return HostStorage(blobs.get_container_client(CONTAINER), host_id_of(settings, app_dir))
 
 
-def _host_id(settings: AppSettings, app_dir: Path) -> str:
+def host_id_of(settings: AppSettings, app_dir: Path) -> str:
+    """The name that all hosts of this app have in common."""
     given = settings.get("AzureFunctionsWebHost__hostid") or settings.get("WEBSITE_SITE_NAME")
     return (given or hashlib.sha256(str(app_dir).encode()).hexdigest())[:32].lower()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from localrunner.host import ncrontab
+from localrunner.host import keys, ncrontab
 from localrunner.host.hostjson import time_span_s
 from localrunner.host.settings import AppSettings, ResolveError, expand, resolve_secure
 from localrunner.host.wire import FunctionMetadata, RetryOptions
@@ -37,13 +37,17 @@ class TriggerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KafkaTrigger:
-    """One consumer's configuration; `client` holds librdkafka properties, secrets among them."""
+    """One consumer's configuration; `client` holds librdkafka properties, secrets among them.
+
+    `many` is cardinality: a function gets a list of records, or one record an invocation.
+    """
 
     parameter: str
     topic: str
     data_type: str
     key_type: str
     client: Mapping[str, str]
+    many: bool = True
 
     def __repr__(self) -> str:
         return f"KafkaTrigger(topic={self.topic!r}, group={self.client.get('group.id')!r})"
@@ -60,12 +64,22 @@ class TimerTrigger:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpTrigger:
+    """Which requests lead to the function; `methods` None is all of them, `level` one of `keys.LEVELS`."""
+
+    parameter: str
+    template: str
+    methods: tuple[str, ...] | None
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostedFunction:
     """A function that the host will run."""
 
     name: str
     function_id: str
-    trigger: KafkaTrigger | TimerTrigger
+    trigger: KafkaTrigger | TimerTrigger | HttpTrigger
     retry: RetryOptions | None
 
 
@@ -101,7 +115,9 @@ def accept(indexed: Iterable[FunctionMetadata], settings: AppSettings) -> Accept
             continue
         try:
             trigger = _trigger_of(function, settings)
-            functions.append(HostedFunction(name, function.function_id, trigger, _retry_of(function)))
+            # Source: retry policies count for triggers that support them, of which HTTP is none.
+            retry = None if isinstance(trigger, HttpTrigger) else _retry_of(function)
+            functions.append(HostedFunction(name, function.function_id, trigger, retry))
         except (TriggerError, ResolveError) as fault:
             faults.append(f"{name}: {fault}")
     return Accepted(tuple(functions), tuple(faults), tuple(disabled))
@@ -119,19 +135,41 @@ def _retry_of(function: FunctionMetadata) -> RetryOptions | None:
     return retry
 
 
-def _trigger_of(function: FunctionMetadata, settings: AppSettings) -> KafkaTrigger | TimerTrigger:
-    bindings = [json.loads(raw) for raw in function.raw_bindings]
-    others = [binding for binding in bindings if not str(binding.get("type", "")).lower().endswith("trigger")]
-    if others:
-        raise TriggerError(f"binding '{others[0].get('type')}': is not emulated; use the trigger alone")
-    binding = {name.lower(): value for name, value in bindings[0].items()}
-    match str(binding["type"]).lower():
+def _trigger_of(function: FunctionMetadata, settings: AppSettings) -> KafkaTrigger | TimerTrigger | HttpTrigger:
+    triggers: list[tuple[str, dict[str, Any]]] = []
+    others: list[tuple[str, dict[str, Any]]] = []
+    for raw in function.raw_bindings:
+        binding = {name.lower(): value for name, value in json.loads(raw).items()}
+        kind = str(binding.get("type", "")).lower()
+        (triggers if kind.endswith("trigger") else others).append((kind, binding))
+    kind, trigger = triggers[0]
+    for other, binding in others:
+        if not (kind == "httptrigger" and other == "http" and binding.get("name") == "$return"):
+            raise TriggerError(f"binding '{binding.get('type')}': is not emulated; use the trigger alone")
+    match kind:
         case "kafkatrigger":
-            return _kafka(binding, settings)
+            return _kafka(trigger, settings)
         case "timertrigger":
-            return _timer(binding, settings)
-        case other:
-            raise TriggerError(f"'{other}': is not emulated; this host runs Kafka and timer triggers")
+            return _timer(trigger, settings)
+        case "httptrigger":
+            return _http(trigger, function.name)
+        case _:
+            raise TriggerError(
+                f"'{trigger['type']}': is not emulated; this host runs Kafka, timer and HTTP triggers"
+            )
+
+
+def _http(binding: Mapping[str, Any], name: str) -> HttpTrigger:
+    level = str(binding.get("authlevel") or keys.FUNCTION).lower()
+    if level not in keys.LEVELS:
+        raise TriggerError(f"authLevel '{level}': is none of {', '.join(keys.LEVELS)}")
+    methods = binding.get("methods")
+    return HttpTrigger(
+        parameter=str(binding["name"]),
+        template=str(binding.get("route") or name),
+        methods=None if methods is None else tuple(str(method).upper() for method in methods),
+        level=level,
+    )
 
 
 def _timer(binding: Mapping[str, Any], settings: AppSettings) -> TimerTrigger:
@@ -160,8 +198,9 @@ def _kafka(binding: Mapping[str, Any], settings: AppSettings) -> KafkaTrigger:
     for name in NOT_EMULATED:
         if binding.get(name.lower()):
             raise TriggerError(f"{name}: is not emulated; decode in the function")
-    if str(binding.get("cardinality", "one")).lower() != "many":
-        raise TriggerError("cardinality 'one': is not emulated; use 'many'")
+    cardinality = str(binding.get("cardinality", "one")).lower()
+    if cardinality not in ("one", "many"):
+        raise TriggerError(f"cardinality '{cardinality}': is neither 'one' nor 'many'")
     data_type = str(binding.get("datatype", "")).lower()
     if data_type not in ("binary", "string"):
         raise TriggerError(f"dataType '{data_type}': is not emulated; use 'binary' or 'string'")
@@ -174,6 +213,7 @@ def _kafka(binding: Mapping[str, Any], settings: AppSettings) -> KafkaTrigger:
         data_type=data_type,
         key_type=key_type,
         client=_client(binding, settings),
+        many=cardinality == "many",
     )
 
 

@@ -60,6 +60,7 @@ class Double:
     directory: Path
     storage: str
     time_scale: float = 0.01
+    options: tuple[str, ...] = ()
     ports: list[int] = field(default_factory=lambda: list(free_ports(2)))
     child: Child | None = None
     reported: list[Any] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Double:
             "--engine-port",
             str(self.ports[1]),
         ]
-        command += ["--time-scale", str(self.time_scale), "--database", "Other"]
+        command += ["--time-scale", str(self.time_scale), "--database", "Other", *self.options]
         self.child = spawn("adx", command, self.directory / "adx.log", cwd=ROOT)
         wait_until(
             "the double answers", lambda: all(is_healthy(port) for port in self.ports), START_S, child=self.child
@@ -103,6 +104,13 @@ class Double:
     @property
     def engine(self) -> str:
         return f"http://127.0.0.1:{self.ports[1]}"
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The one line that it prints."""
+        line = next(line for line in reversed(self.log.splitlines()) if line.startswith('{"engine"'))
+        printed: dict[str, str] = json.loads(line)
+        return printed
 
     @property
     def log(self) -> str:

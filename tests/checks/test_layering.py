@@ -25,8 +25,6 @@ ORDER = (
     *("drain", "partitions", "mend", "unfinished", "retention", "sweep"),
     *("operate", "triggers", "clients"),
 )
-# A reader asks the log that opened it where a partition begins and ends, and only a type checker sees that arrow.
-KNOWN_BY_TYPE = {("reading", "kafkalog")}
 # Who may import whom at the top. The operator's command line imports sinkcore, and is imported by tests alone.
 PARTS = {
     "sinkcore": {"sinkcore"},
@@ -126,12 +124,7 @@ def modules_in(part: str) -> list[str]:
 def test_a_module_of_sinkcore_imports_only_what_stands_below_it(module: str) -> None:
     """Design, section 3: one may read the tree from the bottom, and never meets what has not been read."""
     here, package = place(module), module.split(".")[1]
-    others = {
-        other
-        for each in IMPORTS[module]
-        if (other := resolved(each.name)) != "sinkcore"
-        and not (each.for_types and (package, other.split(".")[-1]) in KNOWN_BY_TYPE)
-    }
+    others = {other for each in IMPORTS[module] if (other := resolved(each.name)) != "sinkcore"}
 
     wrong = {
         other
@@ -140,18 +133,6 @@ def test_a_module_of_sinkcore_imports_only_what_stands_below_it(module: str) -> 
     }
 
     assert wrong == set()
-
-
-def test_every_exception_to_the_order_is_still_needed() -> None:
-    """Lest one outlive its reason, and hide an arrow that nobody meant."""
-    seen = {
-        (module.removeprefix("sinkcore."), resolved(each.name).removeprefix("sinkcore."))
-        for module in modules_in("sinkcore")
-        for each in IMPORTS[module]
-        if each.for_types
-    }
-
-    assert seen >= KNOWN_BY_TYPE
 
 
 @pytest.mark.parametrize("part", PARTS)

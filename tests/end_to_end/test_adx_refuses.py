@@ -152,6 +152,27 @@ def test_an_answer_that_comes_after_all_has_been_settled_repeats_nothing(
     assert place.landed_offsets(2) == once(0, 1)
 
 
+def test_a_doubtful_segment_of_which_adx_has_more_than_all_is_finished(
+    place: Place, dm_proxy: FaultProxy, table_proxy: FaultProxy
+) -> None:
+    """ADX ingests a blob again where it was killed before it had deleted the message; that stays as it is."""
+    dm, place.dm = place.dm, dm_proxy.url
+    dm_proxy.faults = [Fault(MGMT, hang=True, times=1)]
+    place.deliver(place.app(SINK_INVOCATION_MAX_S="1"), RECORDS)
+    place.dm = dm
+    app = place.app()
+    blob = next(blob for blob in place.segment.blobs if blob.kind == "rows")
+    assert blob.state == "staged"
+    for times in (1, 2):
+        app.sink.queue.queue(blob, app.sink.blobs.url_for_adx(blob.container, blob.path), BOUND_S)
+        assert place.landed_offsets(2 * times).total() == 2 * times
+
+    place.settle(table_proxy)
+
+    assert place.states == ["queued"]
+    assert place.row_count() == 4
+
+
 def test_a_call_that_was_given_up_ends_by_itself(
     place: Place, dm_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,15 +61,20 @@ register("Orders")
 register("orders")
 register("host")
 register("unset", topic="%MISSING%")
-register("single", cardinality="one")
+register("streamed", data_type="stream")
 register("registry", schema_registry_url="http://127.0.0.1:1")
 register("off")
 register("off_too")
 
 @app.function_name("web")
-@app.route("web")
+@app.route("web/{id:regex(^\\d+$)}")
 def web(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse("never")
+
+@app.function_name("queue")
+@app.queue_trigger(arg_name="item", queue_name="items", connection="AzureWebJobsStorage")
+def queue(item: func.QueueMessage) -> None:
+    note("never")
 
 @app.function_name("badly_timed")
 @app.timer_trigger(arg_name="timer", schedule="every minute")
@@ -79,17 +84,18 @@ def badly_timed(timer: func.TimerRequest) -> None:
     settings = {"AzureWebJobs.off.Disabled": "true", "AzureWebJobs_OFF_TOO_Disabled": "1"}
     status = status_of(hosts, code, **settings)
 
-    assert status["functions"] == ["good-one_1", "Orders"]
+    assert status["functions"] == ["good-one_1", "Orders"], status["error"]
     faults = status["error"].splitlines()
     assert [fault.partition(":")[0] for fault in faults] == [
         "9 bad.name",
         "orders",
         "host",
         "unset",
-        "single",
+        "streamed",
         "registry",
-        "web",
+        "queue",
         "badly_timed",
+        "web",
     ]
 
 

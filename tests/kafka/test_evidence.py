@@ -1,11 +1,14 @@
-"""What an assigned consumer sees, row by row of the table in docs/delivery.md, "What Kafka says about a range"."""
+"""One test for each thing that a log can hold, or be: every question gets the right verdict, none hangs."""
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
+from sinkcore.clock import SystemClock
+from sinkcore.connections import Kafka
 from sinkcore.gaps import Answer
 from sinkcore.kafkalog import ConfluentLog
 from tests.kafka.conftest import Ask
@@ -124,6 +127,31 @@ def test_a_question_above_the_last_stable_offset_gets_its_answer_from_the_metada
 
     assert found(ask(undecided, 9, 12)) == ("not_readable_yet", [], 9, 0)
     assert time.monotonic() - started < 10, "only the deadline ended it"
+
+
+def test_closing_waits_for_a_read_that_still_asks_and_then_ends(kafka: str, undecided: str) -> None:
+    """Such a read needs the other client to come to its end, so that nobody may hold that one meanwhile."""
+    log = ConfluentLog(Kafka(brokers=kafka), SystemClock())
+    done: list[str] = []
+
+    def read() -> None:
+        for _ in range(3):
+            answers = log.read(undecided, {0: (9, 12)}, budget_s=20, max_records=10, max_bytes=1_000)
+            done.append(answers[0].why)
+
+    def close() -> None:
+        while len(done) < 3:
+            log.close()
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (read, close)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert done == ["not_readable_yet"] * 3
+    assert not any(thread.is_alive() for thread in threads)
+    log.close()
 
 
 def test_what_a_transaction_leaves_behind_is_readable_once_it_ends(ask: Ask, topics: Topics) -> None:

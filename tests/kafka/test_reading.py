@@ -247,7 +247,7 @@ def test_a_warm_question_costs_one_small_fetch(kafka: str, topics: Topics) -> No
     seen: list[dict[str, Any]] = []
     config = NARROW | {"statistics.interval.ms": 20, "stats_cb": lambda text: seen.append(json.loads(text))}
     log = ConfluentLog(Kafka(brokers=kafka), SystemClock())
-    reader = Reader(Connection(Kafka(brokers=kafka)), config, log, SystemClock())
+    reader = Reader(Connection(Kafka(brokers=kafka)), config, log._bounds, SystemClock())
     reader.read(name, {0: (0, 1)}, BUDGET_S, 10, MANY)
 
     def counts() -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from sinkcore.errors import OutcomeUnknownError
 from tests.support.app import TOPIC, World
 from tests.support.faults import SteppedTable, Steps, Stopped
 from tests.support.kafka import Log
@@ -31,6 +32,30 @@ def test_partitions_that_a_topic_made_again_lacks_at_first_begin_at_their_start(
 
     assert world.ledger.positions()[1].next_offset == 3
     assert world.ledger_offsets()[1, 2] == 1
+
+
+def test_a_topic_has_begun_anew_only_when_each_partition_has() -> None:
+    """Else one without a row would begin where a host that skips has committed, above what it never delivered."""
+    world = World()
+    world.kafka.create(TOPIC, 1)
+    log_of(world, 3)
+    world.sink().deliver(TOPIC, world.batch(records(0, 1)))
+    world.kafka.create(TOPIC, 2)
+    log_of(world, 8, partition=1)
+
+    class LosesARow(SteppedTable):
+        def transact(self, partition, operations):  # type: ignore[no-untyped-def]
+            if operations[0].key == "p-0000000001":
+                raise OutcomeUnknownError("lost on the way there")
+            return self.inner.transact(partition, operations)
+
+    world.sweep(world.sink(table=LosesARow(world.table, Steps())))
+    world.kafka.commits["adx-sink-flights"] = {1: 4}
+    world.sink().deliver(TOPIC, world.batch(records(4, 5, partition=1)))
+    for _ in range(4):
+        world.sweep()
+
+    assert world.queued_offsets() >= Counter(offsets((0, 8), partition=1))
 
 
 def test_while_a_topic_begins_anew_a_gap_of_the_new_topic_stays() -> None:
@@ -117,7 +142,7 @@ def test_a_loss_is_said_even_by_who_dies_behind_the_commit(caplog: pytest.LogCap
 def test_in_a_sparse_topic_a_list_that_retention_has_overtaken_is_not_trusted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The host's consumer goes on at the low watermark, in the same list; what it passed is lost."""
+    """The host's consumer goes on at the low watermark, in the same list: what it passed is lost, not empty."""
     world = World()
     log = log_of(world, 12)
     sink = world.sink()

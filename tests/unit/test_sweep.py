@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from sinkcore.errors import OutcomeUnknownError, TransientError
+from sinkcore.ledger import Ledger
+from sinkcore.sweep import Sweeper
 from sinkcore.unfinished import CLAIM_MARGIN_S
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
@@ -113,3 +118,35 @@ def test_a_sweep_ends_at_its_own_deadline() -> None:
     world.queue.queue = takes_100_s  # type: ignore[method-assign]
 
     assert world.sweep() == 3
+
+
+def test_one_topics_large_gap_does_not_keep_the_others_waiting() -> None:
+    """A drain may use up a whole sweep."""
+    routes = [{"topic": name, "db": "db", "table": "T", "metadata": "_kafka"} for name in ("large", "small")]
+    world = World(settings_of(SINK_TOPICS_MAPPING=json.dumps(routes)))
+    sink = world.sink()
+    for name in ("large", "small"):
+        log = world.kafka.topics[name][0]
+        for _ in range(12_000 if name == "large" else 10):
+            log.append(b"{}", 0)
+        for offset in (0, log.end - 1):
+            sink.deliver(name, world.batch([Sent(b"{}", offset)], name))
+    world.queue.fails_with = TransientError("ADX is down")
+    sink.deliver("small", world.batch([Sent(b"{}", 10)], "small"))
+    world.queue.fails_with = None
+    read = world.kafka.read
+
+    def takes_long(topic: str, *args: Any, **options: Any) -> Any:
+        world.clock.advance(200 if topic == "large" else 0)
+        return read(topic, *args, **options)
+
+    world.kafka.read = takes_long  # type: ignore[method-assign]
+    sweeper = Sweeper(world.sink(), world.landed, world.failures, world.seen, turn=-1)
+
+    sweeper.sweep()
+    small = Ledger(world.table, world.settings.kafka.group_of("small"))
+    assert {segment.state for segment in small.segments()} == {"queued"}, "segments of every topic come first"
+    assert len(small.gaps()) == 1
+    sweeper.sweep()
+
+    assert small.gaps() == [], "and each sweep begins with another topic"
