@@ -114,7 +114,7 @@ class Unfinished:
 
     def _wait_s(self, segment: Segment) -> float:
         """For how long nobody must have touched the segment before something is done about it."""
-        batching_s = [self.answers.landed.batching_s(blob) for blob in self._asked_about(segment)]
+        batching_s = [self.answers.batching_s(blob) for blob in self._asked_about(segment)]
         rests_s = [
             min(REST_S * 2.0 ** (blob.failures - 1), REST_MAX_S)
             for blob in segment.blobs
