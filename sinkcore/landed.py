@@ -73,6 +73,7 @@ class Answers:
     forbidden: set[_Question] = field(default_factory=set)
     _found: dict[_Question, Mapping[str, int] | None] = field(default_factory=dict)
     _takes: dict[_Question, bool] = field(default_factory=dict)
+    _batching_s: dict[_Question, float] = field(default_factory=dict)
 
     def ask(self, wanted: Iterable[tuple[Blob, str]]) -> None:
         """Each segment (by its id) is asked about in its blob's table; where ADX is silent nothing is known."""
@@ -100,6 +101,13 @@ class Answers:
         """The segment's rows in the blob's table; None if it does not tell segments apart."""
         found = self._found[question_of(blob)]
         return None if found is None else found[segment_id]
+
+    def batching_s(self, blob: Blob) -> float:
+        """For how long ADX may hold the blob's rows back. An ADX that does not answer is asked once a sweep."""
+        question = question_of(blob)
+        if question not in self._batching_s:
+            self._batching_s[question] = self.landed.batching_s(blob)
+        return self._batching_s[question]
 
     def takes(self, blob: Blob) -> bool:
         """Whether ADX has the blob's table and mapping; False if it does not answer."""

@@ -79,21 +79,22 @@ class Unfinished:
         """
         segment = opened.segment
         states = {blob.state for blob in segment.blobs}
+        # While somebody is at queueing a blob, the ledger has it as `staged`.
+        if "staged" in states and not segment.waiting:
+            if opened.untouched_s <= self.settings.invocation_max_s + CLAIM_MARGIN_S:
+                return False
+            if any(blob.state == "staged" for blob in self._asked_about(replace(segment, waiting=True))):
+                ledger.claim(opened, self.claimer, waiting=True)
+                return False
         if "refused" in states:
             mended = self.mending.mend(opened, deadline)
-            return mended is not None and self._queue(ledger, mended, deadline)
+            return mended is not None and self.finish(ledger, mended, deadline)
         if states & {"again", "set_up"} or (segment.waiting and "staged" in states):
             return self._settle(ledger, opened, deadline)
         if segment.state == "queued":
             return self._confirm(ledger, opened)
         if segment.outcome == "failed":
             return ledger.finish(opened, segment, "failed")
-        # While somebody is at queueing a blob, the ledger has it as `staged`.
-        if "staged" in states and opened.untouched_s <= self.settings.invocation_max_s + CLAIM_MARGIN_S:
-            return False
-        if self._asked_about(replace(segment, waiting=True)):
-            ledger.claim(opened, self.claimer, waiting=True)
-            return False
         return self._queue(ledger, opened, deadline)
 
     def _asked_about(self, segment: Segment) -> list[Blob]:
@@ -113,7 +114,7 @@ class Unfinished:
 
     def _wait_s(self, segment: Segment) -> float:
         """For how long nobody must have touched the segment before something is done about it."""
-        batching_s = [self.answers.landed.batching_s(blob) for blob in self._asked_about(segment)]
+        batching_s = [self.answers.batching_s(blob) for blob in self._asked_about(segment)]
         rests_s = [
             min(REST_S * 2.0 ** (blob.failures - 1), REST_MAX_S)
             for blob in segment.blobs

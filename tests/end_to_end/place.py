@@ -106,6 +106,7 @@ class Place:
             app.sweep()
             if not list(self.ledger.open_segments()):
                 return
+            wait_until("ADX has taken every message", self.nothing_is_queued, LANDS_WITHIN_S)
         raise AssertionError(f"{SWEEPS_MAX} sweeps left a segment open")
 
     def through(self, *, blob: FaultProxy | None = None, table: FaultProxy | None = None) -> Place:

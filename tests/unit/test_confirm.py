@@ -150,6 +150,23 @@ def test_while_adx_does_not_answer_segments_wait() -> None:
     assert states(world) == {"landed"}
 
 
+def test_an_adx_that_hangs_is_not_asked_once_for_each_segment() -> None:
+    """A question takes up to 20 s to fail, and a sweep has minutes."""
+    world = a_world(50)
+    looked_up = []
+
+    def slow(blob: Blob) -> float:
+        looked_up.append(blob)
+        return 300.0
+
+    world.landed.batching_s = slow  # type: ignore[method-assign]
+    world.landed.fails_with = TransientError("ADX engine: no answer")
+    world.clock.advance(TIME_S + 1)
+    world.sweep()
+
+    assert (len(looked_up), len(world.landed.asked)) == (1, 1)
+
+
 @pytest.mark.parametrize("why", ["no such column", "no role"])
 def test_where_adx_cannot_be_asked_it_is_said_once_a_worker(why: str, caplog: pytest.LogCaptureFixture) -> None:
     """Then it is as with SINK_CONFIRM=none."""

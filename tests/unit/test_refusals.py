@@ -348,6 +348,37 @@ def test_a_topic_that_is_no_longer_routed_ends_with_its_blob_kept() -> None:
     assert (the_segment(world).state, blob_states(world)) == ("failed", ["failed", "queued"])
 
 
+def test_a_refusal_that_comes_while_the_rest_of_the_segment_is_being_queued_does_not_make_it_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The invocation is still at it, and nobody else may be, whatever ADX says of another blob meanwhile.
+
+    Of two blobs of one table that are in doubt, one of which landed, nobody can tell which: it waits for a person.
+    """
+    world = World(settings_of(SINK_BLOB_MAX_BYTES="1024", SINK_RECORD_MAX_BYTES="1024"))
+    big = [Sent(json.dumps({"n": n, "x": "y" * 600}).encode(), n) for n in range(2)]
+    queue = world.queue.queue
+    world.landed.batching = 0
+    refuse(world, "General_InternalServerError", times=1, ShouldRetry=True)
+
+    def slowly(blob: Blob, url: str, timeout_s: float) -> None:
+        for _ in range(2 if world.queue.queued else 0):
+            world.sweep()
+            world.clock.advance(61)
+        world.sweep()
+        queue(blob, url, timeout_s)
+
+    world.queue.queue = slowly  # type: ignore[method-assign]
+    world.sink().deliver(TOPIC, world.batch(big))
+    world.queue.queue = queue  # type: ignore[method-assign]
+    assert the_segment(world).blobs[0].state == "again"
+    sweep_late(world, 4)
+
+    assert world.landed_offsets() == {(0, 1): 1}
+    assert said(caplog, "segment_in_doubt")[-1]["rows_found"] == 1
+    assert len(list(world.ledger.open_segments())) == 1
+
+
 def test_without_metadata_what_adx_refused_is_queued_again_as_it_says() -> None:
     """Nobody can be asked, and ADX said that it has none of it."""
     world = a_world({"metadata": None})
