@@ -2,7 +2,7 @@
 # checksum of what it was made from, so that nothing is done twice, and everything again that has changed.
 # GNU make 3.81, as macOS has it, is enough.
 
-.PHONY: help setup check test demo up bench package tools tools-python
+.PHONY: help setup check test demo up bench clients package tools tools-python
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -10,6 +10,7 @@ LOCAL := .local
 STAMPS := $(LOCAL)/stamps
 CACHE := $(CURDIR)/$(LOCAL)/cache
 PARTS := localrunner/parts
+CLIENTS := tests/clients
 PY := .venv/bin/python
 ARGS ?=
 
@@ -27,6 +28,8 @@ checksum = $(shell cat $(1) | cksum | tr ' ' '-')
 PYTHON_STAMP := $(STAMPS)/python-$(call checksum,requirements.txt requirements-dev.txt localrunner/requirements.txt)
 DATA_STAMP := $(STAMPS)/data-$(call checksum,$(PARTS)/data-requirements.txt)
 KAFKA_STAMP := $(STAMPS)/kafka-$(call checksum,$(PARTS)/pom.xml)
+CLIENTS_STAMP := $(STAMPS)/clients-$(call checksum,$(addprefix $(CLIENTS)/,package.json package-lock.json .npmrc \
+	requirements.txt))
 AZURITE_STAMP := $(STAMPS)/azurite-$(call checksum,$(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc)
 WORKER_STAMP := $(STAMPS)/worker-$(call checksum,requirements.txt $(PARTS)/worker-requirements.txt)
 
@@ -39,6 +42,7 @@ help:
 	@echo 'make test     run all tests'
 	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
 	@echo 'make bench    print the benchmark'
+	@echo "make clients  try Microsoft's Python and JavaScript clients on the ADX double, as a table"
 	@echo 'make package  build the zip that is published to Azure'
 	@echo "Options of a command go into ARGS, as in: make up ARGS='--hosts 2'"
 
@@ -68,6 +72,10 @@ up: setup
 bench: setup
 	$(PY) -m bench $(ARGS)
 
+# Tests of the double rather than of the app, and with packages that nothing else needs: outside `make test`.
+clients: tools $(PYTHON_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP)
+	PYTHONPATH=$(LOCAL)/clients/python $(PY) -m tests.clients $(ARGS)
+
 package: tools-python $(PYTHON_STAMP)
 	$(PY) -m localrunner.package $(ARGS)
 
@@ -79,7 +87,8 @@ tools-python:
 
 # The tools are looked for first, but are no reason to install anything again.
 $(PYTHON_STAMP) $(DATA_STAMP) $(KAFKA_STAMP) $(AZURITE_STAMP) $(WORKER_STAMP): | tools-python
-$(KAFKA_STAMP) $(AZURITE_STAMP): | tools
+$(KAFKA_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP): | tools
+$(CLIENTS_STAMP): | $(PYTHON_STAMP)
 $(DATA_STAMP): | $(PYTHON_STAMP)
 
 $(PYTHON_STAMP):
@@ -107,6 +116,14 @@ $(AZURITE_STAMP):
 	@cp $(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc $(LOCAL)/azurite
 	@cd $(LOCAL)/azurite && npm ci --loglevel error --cache $(CACHE)/npm >/dev/null
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/azurite-* && touch $@
+
+$(CLIENTS_STAMP):
+	@echo "Installing Microsoft's JavaScript clients and pandas into $(LOCAL)/clients"
+	@rm -rf $(LOCAL)/clients && mkdir -p $(LOCAL)/clients
+	@cp $(CLIENTS)/package.json $(CLIENTS)/package-lock.json $(CLIENTS)/.npmrc $(LOCAL)/clients
+	@cd $(LOCAL)/clients && npm ci --loglevel error --cache $(CACHE)/npm >/dev/null
+	@$(PIP) install --target $(LOCAL)/clients/python -r $(CLIENTS)/requirements.txt
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/clients-* && touch $@
 
 # Nothing else needs it, so a machine that cannot have it goes without.
 $(WORKER_STAMP):

@@ -12,7 +12,7 @@ REQUESTS_MAX = 10_000
 _TEXT_MAX = 300
 
 # A literal may hold a secret, or somebody's data, and so may what follows the `<|` of an inline ingestion.
-_LITERAL = re.compile(
+LITERAL = re.compile(
     r"```.*?(?:```|\Z)|@\"(?:[^\"]|\"\")*(?:\"|\Z)|@'(?:[^']|'')*(?:'|\Z)"
     r"|\"(?:[^\"\\]|\\.)*(?:\"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z)",
     re.DOTALL,
@@ -58,4 +58,4 @@ class RequestLog:
 
 def shown(text: str) -> str:
     """The beginning of a command or query with `'...'` for every literal."""
-    return _LITERAL.sub("'...'", text.partition("<|")[0])[:_TEXT_MAX]
+    return LITERAL.sub("'...'", text.partition("<|")[0])[:_TEXT_MAX]

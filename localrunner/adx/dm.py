@@ -139,7 +139,7 @@ class Worker:
         try:
             if request.fault:
                 raise request.fault
-            if request.status_row is not None and request.status_row.table != self._resources.status_table:
+            if request.status_row and not self._resources.is_status_table(request.status_row.table):
                 raise IngestionError("BadRequest_NotSupported", "The status table is not the one of this double.")
             for sealed in self._batches.add(request, _now()):
                 self._seal(sealed)
@@ -227,7 +227,7 @@ class Worker:
         by_queue, by_row = reports.wanted(request, error)
         kind = "succeeded" if error is None else "failed"
         try:
-            if by_row and request.status_row and request.status_row.table == self._resources.status_table:
+            if by_row and request.status_row and self._resources.is_status_table(request.status_row.table):
                 self._resources.report(reports.row(request, error, operation_id))
                 self._counters.add("reports.status_table")
             if by_queue:

@@ -39,7 +39,10 @@ _KNOWN_PROPERTIES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StatusRow:
-    """The row of the status table that the client wrote for its blob and now watches."""
+    """The row of the status table that the client wrote for its blob and now watches; `table` is its address.
+
+    JavaScript's client, azure-kusto-ingest 7.0.1, gives the account's address alone.
+    """
 
     table: str
     partition_key: str
@@ -283,7 +286,7 @@ class _Properties:
         if not (table and partition_key and row_key):
             self.malformed("IngestionStatusInTable")
             return None
-        return StatusRow(blob_name(table), partition_key, row_key)
+        return StatusRow(without_secrets(table), partition_key, row_key)
 
     def choice(self, name: str, words: dict[str, int], default: int) -> int:
         value = self._fields.get(name)

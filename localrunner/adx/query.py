@@ -9,6 +9,7 @@ use of one.
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -26,10 +27,14 @@ from duckdb_kql.types import kusto_type
 from localrunner.adx import properties as request_properties
 from localrunner.adx.catalog import EXTENT_ID, EXTENT_TAGS, INGESTION_TIME, Catalog
 from localrunner.adx.columns import DUCKDB_TYPES, Column, quoted
+from localrunner.adx.counters import LITERAL
 from localrunner.adx.errors import KustoError, semantic_error, syntax_error
 from localrunner.adx.frames import Result
 
 _PIPED_ROWS = 200
+_RANGE_MAX_ROWS = 10_000_000
+# duckdb-kql 1.1.2 makes a real of such a literal, and so a value that is not what was written.
+_DECIMAL_LITERAL = re.compile(r"\bdecimal\s*\(")
 
 # What clients send where they mean no database of their own.
 _NO_DATABASE = "netdefaultdb"
@@ -98,6 +103,8 @@ def run(
 def _translate(
     scope: _Scope, text: str, parameters: dict[str, Any], now: datetime | None
 ) -> tuple[str, dict[str, Any]]:
+    if _DECIMAL_LITERAL.search(LITERAL.sub("''", text)):
+        raise semantic_error("literals of type decimal are not known to this double")
     try:
         with clock(now) as active:
             resolved = scope.resolve(lower(text, {}, {}, scope.name, None), frozenset())
@@ -213,6 +220,8 @@ class _Scope:
         elif isinstance(source, (ir.GraphSource, ir.WildcardTableRef, ir.CommandSource)):
             raise semantic_error(f"{type(source).__name__} is not known to this double")
         else:
+            if isinstance(source, ir.RangeSource):
+                _check_range(source)
             if _uses_hidden(source):
                 raise _only_on_a_table(source)
             source = self._nested(source, scope)
@@ -256,6 +265,18 @@ class _Scope:
 
     def _columns(self, query: ir.Query) -> list[str]:
         return output_columns(query, self.schema)
+
+
+def _check_range(source: ir.RangeSource) -> None:
+    """A range of numbers is short enough: DuckDB makes all of it at once, and cannot be stopped meanwhile."""
+    start, stop, step = (
+        part.value if isinstance(part, ir.Literal) and isinstance(part.value, int | float) else None
+        for part in (source.start, source.stop, source.step)
+    )
+    if start is None or stop is None or not step:
+        return
+    if (stop - start) / step > _RANGE_MAX_ROWS:
+        raise semantic_error(f"a range of more than {_RANGE_MAX_ROWS} rows is not known to this double")
 
 
 def _require(wanted: set[str], known: set[str], operator: ir.Operator) -> None:

@@ -48,6 +48,11 @@ class Resources:
         """A client of one queue, whose messages are passed on as the text they are."""
         return self._queues.get_queue_client(name)
 
+    def is_status_table(self, address: str) -> bool:
+        """Whether this is the address of the status table, or of the account that it is in."""
+        own, asked = urlsplit(str(self._tables.url)), urlsplit(address)
+        return asked.netloc == own.netloc and asked.path.strip("/").rpartition("/")[2] in ("", self.status_table)
+
     def report(self, row: dict[str, object]) -> None:
         """The row of the status table has these properties besides its own.
 

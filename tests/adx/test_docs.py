@@ -9,6 +9,7 @@ from localrunner.adx import commands, mapping, mgmt
 from localrunner.adx.errors import INGESTION_CODES
 from localrunner.adx.faults import DEEDS, POINTS
 from localrunner.adx.plans import FORMATS
+from tests.clients.cases import CASES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "adx-double.md").read_text()
 ADX = Path(mgmt.__file__).parent
@@ -55,3 +56,22 @@ def test_transformations_are_the_documented_ones() -> None:
     named = set(re.findall(r"`([A-Z]\w+)`", section))
 
     assert named - {"GetPathElement"} == set(mapping.TRANSFORMS)
+
+
+def test_every_behaviour_of_the_client_matrix_is_tried_by_whom_it_is_expected_of() -> None:
+    """A case that nobody tries would answer `-` for ever; `make clients` alone runs them."""
+    folder = Path(__file__).parents[1] / "clients"
+    python = set(
+        re.findall(r"^def ([a-z]\w+)\(clients: Clients\) -> str:", _text(folder / "python_cases.py"), re.M)
+    )
+    javascript = set(
+        re.findall(r"^  (?:async )?([a-z]\w+)(?:\(\) \{|: \(\) =>)", _text(folder / "javascript_cases.mjs"), re.M)
+    )
+
+    assert python == {case.name for case in CASES if case.python != "-"}
+    assert javascript == {case.name for case in CASES if case.javascript != "-"}
+    assert f"{len(CASES)} behaviours" in PAGE
+
+
+def _text(path: Path) -> str:
+    return path.read_text()

@@ -119,6 +119,8 @@ def test_ingestion_time_bounds_what_the_sweeper_asks(double: Double, flights: st
         ("{t} | extend x = bag_keys(_kafka)", "bag_keys"),
         ("{t} | summarize count() by Origin | extend x = extent_tags()", "extent_tags"),
         ("print x = extent_id()", "extent_id"),
+        ("range a from 1 to 300000000 step 1 | count", "10000000 rows"),
+        ("print m = decimal(0.1) + decimal (0.2)", "decimal"),
         ("{t} | make-series n = count() on Distance step 1", "make-series"),
         ("{t} | frobnicate", "could not parse"),
         ("{t} | summarize count() by Origin | extend x = ingestion_time()", "ingestion_time"),
