@@ -169,7 +169,7 @@ def test_a_doubtful_segment_of_which_adx_has_more_than_all_is_finished(
 
     place.settle(table_proxy)
 
-    assert place.states == ["queued"]
+    assert place.states == ["landed"]
     assert place.row_count() == 4
 
 
