@@ -299,17 +299,18 @@ def _delete_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def _create_views(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-    columns = ", ".join(quoted(column.name) for column in table.columns)
-    with_time = f"{columns}, {quoted(INGESTION_TIME)}"
+    # A table may have an `id` or `tags` of its own.
+    columns = ", ".join(f"r.{quoted(column.name)}" for column in table.columns)
+    with_time = f"{columns}, r.{quoted(INGESTION_TIME)}"
     # What was streamed has no extent: an empty id, and no tags. Source: extent-id-function.md, extent-tags.md.
     with_extent = (
         f"{with_time}, coalesce(e.id, '{uuid.UUID(int=0)}'::UUID) AS {quoted(EXTENT_ID)},"
         f" to_json(e.tags) AS {quoted(EXTENT_TAGS)}"
     )
-    join = f" LEFT JOIN meta.extents e ON {quoted(EXTENT)} = e.number"
+    join = f" LEFT JOIN meta.extents e ON r.{quoted(EXTENT)} = e.number"
     for name, selected, further in (("v", columns, ""), ("i", with_time, ""), ("x", with_extent, join)):
         cursor.execute(
-            f"CREATE OR REPLACE VIEW {name}{table.id} AS SELECT {selected} FROM {table.rows_name}{further}"  # noqa: S608 - quoted names
+            f"CREATE OR REPLACE VIEW {name}{table.id} AS SELECT {selected} FROM {table.rows_name} r{further}"  # noqa: S608 - quoted names
         )
 
 

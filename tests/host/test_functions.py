@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.host.hosting import Hosts
 
 TAKE = """
@@ -22,28 +20,26 @@ def status_of(hosts: Hosts, code: str, **settings: str) -> dict[str, Any]:
     return status
 
 
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        ("raise ValueError('settings are bad')", "ValueError: settings are bad"),
-        (TAKE.replace("typing.List[", "list["), "has invalid non-type annotation"),
-        (
-            TAKE.replace("typing.List[func.KafkaEvent]", "func.TimerRequest"),
-            "does not match its Python annotation",
-        ),
-        (TAKE + TAKE, "does not have a unique function name"),
-        (TAKE + "other = func.FunctionApp()", "More than one FunctionApp"),
-        (TAKE.replace("records:", "others:"), "declared in Python but not in function.json"),
-    ],
+# What an app does, and what the host says of it.
+FAULTS = (
+    ("raise ValueError('settings are bad')", "ValueError: settings are bad"),
+    (TAKE.replace("typing.List[", "list["), "has invalid non-type annotation"),
+    (TAKE.replace("typing.List[func.KafkaEvent]", "func.TimerRequest"), "does not match its Python annotation"),
+    (TAKE + TAKE, "does not have a unique function name"),
+    (TAKE + "other = func.FunctionApp()", "More than one FunctionApp"),
+    (TAKE.replace("records:", "others:"), "declared in Python but not in function.json"),
 )
-def test_a_fault_while_indexing_leaves_an_app_without_functions_and_a_host_that_runs(
-    hosts: Hosts, code: str, reason: str
-) -> None:
-    """docs/functions-host.md, "Functions": any exception at import means no functions at all."""
-    status = status_of(hosts, code)
 
-    assert status["functions"] == []
-    assert reason in status["error"]
+
+def test_a_fault_while_indexing_leaves_an_app_without_functions_and_a_host_that_runs(hosts: Hosts) -> None:
+    """docs/functions-host.md, "Functions": any exception at import means no functions at all."""
+    started = [(hosts.start(hosts.app(code)), reason) for code, reason in FAULTS]
+
+    for host, reason in started:
+        status = host.wait_running()
+        assert status["functions"] == []
+        assert reason in status["error"]
+        assert host.stop() == 0
 
 
 def test_functions_that_cannot_run_do_not_stop_those_that_can(hosts: Hosts) -> None:
