@@ -57,7 +57,12 @@ Endpoint = Callable[[Exchange], Awaitable[bytes]]
 
 
 def answered(
-    observer: Observer, role: str, kind: str, endpoint: Endpoint, body_max_bytes: int = BODY_MAX_BYTES
+    observer: Observer,
+    role: str,
+    kind: str,
+    endpoint: Endpoint,
+    body_max_bytes: int = BODY_MAX_BYTES,
+    body_pause_max_s: float = BODY_PAUSE_MAX_S,
 ) -> Callable[[Request], Awaitable[Response]]:
     """`endpoint` as Starlette calls it: its bytes, or its error, as JSON with Kusto's two headers."""
 
@@ -66,7 +71,7 @@ def answered(
         fault: Fault | None = None
         error: KustoError | None = None
         try:
-            await _read(exchange, body_max_bytes)
+            await _read(exchange, body_max_bytes, body_pause_max_s)
             if kind != "local":
                 fault = observer.faults.on_request(role, kind, exchange.text)
             response = await _carry_out(exchange, endpoint, fault)
@@ -152,7 +157,7 @@ def _note(
     )
 
 
-async def _read(exchange: Exchange, body_max_bytes: int) -> None:
+async def _read(exchange: Exchange, body_max_bytes: int, body_pause_max_s: float) -> None:
     """The body is there; that of a command or query is taken apart.
 
     Raises:
@@ -162,14 +167,14 @@ async def _read(exchange: Exchange, body_max_bytes: int) -> None:
     body = bytearray()
     try:
         while True:
-            async with asyncio.timeout(BODY_PAUSE_MAX_S):
+            async with asyncio.timeout(body_pause_max_s):
                 body += await anext(pieces)
             if len(body) > body_max_bytes:
                 raise _too_large(body_max_bytes)
     except StopAsyncIteration:
         exchange.body = bytes(body)
     except TimeoutError:
-        raise of_status(408, f"Nothing more of the body came for {BODY_PAUSE_MAX_S:g} s") from None
+        raise of_status(408, f"Nothing more of the body came for {body_pause_max_s:g} s") from None
     if exchange.kind in ("mgmt", "query"):
         _take_apart(exchange)
 

@@ -17,11 +17,19 @@ from localrunner.adx.faults import Fault
 
 HANG_MAX_S = 3600.0
 _LOOK_S = 0.1
+_LINGER_S = 0.5
 _TRANSPORT = "adx.transport"
 
 
 class Protocol(H11Protocol):
     """uvicorn's own protocol, whose requests know their connection."""
+
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        """The data is read; what follows something that is no HTTP is not."""
+        if not self._refused:
+            super().data_received(data)
 
     def handle_events(self) -> None:
         """Requests are handed on, each with the connection it came by."""
@@ -44,7 +52,13 @@ class Protocol(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self._refused = True
+        # A connection that is closed with data unread is reset, and the client may lose the answer.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.loop.call_later(_LINGER_S, self.transport.close)
+        else:
+            self.transport.close()
 
 
 class Dropped(Response):
