@@ -46,17 +46,28 @@ def _text(format_: str) -> Lane:
 
 TEXT_FORMATS = ("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw")
 
+
+def _avro(format_: str) -> Lane:
+    return Lane("bytes", "avro", format_, format_, validates=True)
+
+
 LANES: Mapping[tuple[str, Framing], Lane] = {
     ("json", "none"): _json(),
     ("multijson", "none"): _json(),
     ("singlejson", "none"): _json(),
     **{(name, "none"): _text(name) for name in TEXT_FORMATS},
+    ("avro", "registry"): _avro("avro"),
+    ("avro", "schema"): _avro("avro"),
+    ("apacheavro", "registry"): _avro("apacheavro"),
+    ("apacheavro", "schema"): _avro("apacheavro"),
 }
 """What works. An envelope or a transform, when they come, decode the value and so take an `objects` lane."""
 
 SUFFIXES: Mapping[str, str] = {
     "json": ".json.gz",
     **{name: f".{name}.gz" for name in TEXT_FORMATS if name != "raw"},
+    "avro": ".avro",
+    "apacheavro": ".avro",
 }
 """How a blob's name ends, by its stored format; `.gz` tells ADX that it is gzip as a whole."""
 

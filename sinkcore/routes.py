@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sinkcore.declared import Faults, UnusableError, nearest, shown
-from sinkcore.lanes import LANES, Framing, Lane, formats_of, lane_of
+from sinkcore.lanes import LANES, Framing, Lane, formats_of, framings_of, lane_of
 
 MAPPING_MAX_CHARACTERS = 131_072  # Linux takes no longer environment variable
 MAPPING_MAX_DEPTH = 8
@@ -38,11 +38,13 @@ class Route:
     tombstones: str = "skip"
     start: str = "earliest"
     decode: str | None = None
+    schema: str | None = None
+    validate: bool = True
 
     @property
     def framing(self) -> Framing:
         """How the values are framed."""
-        return "registry" if self.decode == "registry" else "none"
+        return framing_of(self.decode, self.schema)
 
     @property
     def needs_registry(self) -> bool:
@@ -60,6 +62,11 @@ class Route:
     def stored_format(self) -> str:
         """The format of the route's blobs, as ADX names it."""
         return self.lane.stored if self.metadata is None else self.lane.stored_with_metadata
+
+
+def framing_of(decode: str | None, schema: str | None) -> Framing:
+    """How values are framed, by what their route says."""
+    return "registry" if decode == "registry" else "none" if schema is None else "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ _STAR_OR_TOPIC = NameRule(re.compile(rf"\*|{TOPIC.pattern.pattern}"), f"'*', or 
 _FIELD_NAME = NameRule(
     re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII), "1 to 128 letters, digits or '_', no digit first"
 )
+_PATH = NameRule(re.compile(r"[^\x00-\x1f\x7f]{1,1024}"), "a path, from the app's directory")
 _FORMATS = tuple(dict.fromkeys(name for name, _ in LANES))
 _LATER_FORMATS = tuple(
     name
@@ -121,9 +129,9 @@ FIELDS: Mapping[str, RouteField] = {
     "tables": RouteField("none", "Allow-list of a templated `table`"),
     "format": RouteField("json", "What a value holds", None, _FORMATS, _LATER_FORMATS),
     "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
-    "decode": RouteField("none", "How the value is framed", None, ("none",), ("registry",)),
+    "decode": RouteField("none", "How the value is framed", None, ("none", "registry")),
     "validate": RouteField("true", "Check each record before it is staged", None, ("true", "false")),
-    "schema": RouteField("none", "Schema that ships with the app"),
+    "schema": RouteField("none", "Schema that ships with the app", _PATH),
     "start": RouteField("earliest", "Where a topic begins, or a time", None, ("earliest", "latest")),
     "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
     "unwrap": RouteField("none", "Envelope to take off"),
@@ -241,7 +249,7 @@ def read_routes(value: str | None, starred: tuple[str, ...], faults: Faults) -> 
     )
 
 
-def _read_route(number: int, entry: object, faults: Faults) -> dict[str, str] | None:
+def _read_route(number: int, entry: object, faults: Faults) -> dict[str, Any] | None:
     """The fields of a Route that `entry` gives; None, and faults, if it cannot be used."""
     if not isinstance(entry, dict):
         faults.add(_SETTING, f"route {number} is not an object", "write {...} with topic, db and table")
@@ -268,21 +276,46 @@ def _read_route(number: int, entry: object, faults: Faults) -> dict[str, str] | 
     if len(faults.sentences) > before:
         return None
     # "none" is how a route says that there is none.
-    return {name: text for name, text in route.items() if name in _KEPT and (name, text) != ("decode", "none")}
+    kept = {name: text for name, text in route.items() if name in _KEPT and (name, text) != ("decode", "none")}
+    return kept | {"validate": route.get("validate") != "false"}
 
 
 def _check_lane(route: Mapping[str, str], subject: str, faults: Faults) -> None:
     """The route has a lane, and wants nothing that means nothing in it."""
     format_ = route.get("format", "json")
-    framing: Framing = "registry" if route.get("decode") == "registry" else "none"
+    framing = framing_of(route.get("decode"), route.get("schema"))
     lane = lane_of(format_, framing)
-    if lane is None:
-        fact = f"{subject}: decode {framing} does not go with format {format_}"
-        faults.add(_SETTING, fact, f"use format {' or '.join(formats_of(framing))}, or remove decode")
+    if framing == "registry" and "schema" in route:
+        faults.add(_SETTING, f"{subject}: schema means nothing beside decode registry", "remove one of them")
         return
+    if lane is None:
+        fact, fix = _no_lane(format_, framing)
+        faults.add(_SETTING, f"{subject}: {fact}", fix)
+        return
+    if "schema" in route:
+        _check_schema(route["schema"], subject, faults)
     if route.get("validate") == "false" and not lane.validates:
         fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
         faults.add(_SETTING, fact, "remove it")
+
+
+def _no_lane(format_: str, framing: Framing) -> tuple[str, str]:
+    if framing == "none":
+        ways = " or ".join({"registry": "decode registry", "schema": "a schema"}[f] for f in framings_of(format_))
+        return f"format {format_} needs {ways}", "add it"
+    what = "decode registry" if framing == "registry" else "a schema"
+    return f"{what} does not go with format {format_}", f"use format {' or '.join(formats_of(framing))}"
+
+
+def _check_schema(path: str, subject: str, faults: Faults) -> None:
+    """The schema can be read; what that takes is imported where a route has one."""
+    from sinkcore.schemas import SchemaError
+    from sinkcore.schemas.files import read_own
+
+    try:
+        read_own(path)
+    except SchemaError as error:
+        faults.add(_SETTING, f"{subject}: schema cannot be used: {error}", "ship a schema that can")
 
 
 def _read_field(name: str, value: object) -> str:

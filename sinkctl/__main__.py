@@ -145,4 +145,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At the interpreter's own end the Kafka client's threads are still at work, and now and then crash it.
+    os._exit(code)

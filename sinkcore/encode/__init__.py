@@ -64,6 +64,10 @@ def _encoder_of(batch: Batch) -> Encoder:
         from sinkcore.encode.text import Text
 
         return Text(batch)
+    if codec == "avro":
+        from sinkcore.encode.avro import Avro
+
+        return Avro(batch)
     assert codec == "jsonlines", codec
     from sinkcore.encode.jsonlines import JsonLines
 

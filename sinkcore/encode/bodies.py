@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
-_LEVEL = 2  # as quick as levels 0 and 1, and smaller; level 3 costs 70 % more for 4 %
+LEVEL = 2  # as quick as levels 0 and 1, and smaller; level 3 costs 70 % more for 4 %
 _GZIP = 31  # a gzip container around a 32 KiB window
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One blob to be: a single gzip member of `rows` lines, `raw_size_bytes` long when unpacked."""
+    """One blob to be: `rows` rows in one gzip member or one Avro file, `raw_size_bytes` long when unpacked."""
 
     data: bytes
     raw_size_bytes: int
@@ -59,7 +59,7 @@ class BodyWriter:
             self._write(row, 1)
 
     def _begin(self) -> None:
-        self._compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+        self._compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _GZIP)
         self._parts: list[bytes] = []
         self._raw_size_bytes = 0
         self._rows = 0

@@ -109,6 +109,11 @@ class Sieve:
         self.large_records -= len(record.value) >= LARGE_RECORD_BYTES
         self.refused.append(Refused(record, fault.reason, fault.detail))
 
+    def refuse_all(self, rows: Rows, fault: Fault) -> None:
+        """All rows, which are whole records, are dead letters."""
+        for number in range(len(rows.values)):
+            self.refuse(rows, number, fault)
+
     def pass_on(self, rows: Rows) -> tuple[Rows, Rows]:
         """The rows that have a value of bearable size, and the tombstones that are to become rows."""
         sizes = list(map(len, rows.values))

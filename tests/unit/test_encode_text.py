@@ -75,15 +75,17 @@ REFUSED = {
 }
 
 
-def encoded(records: list[Sent], format_: str, metadata: str | None = None, **limits: int) -> Encoded:
+def encoded(
+    records: list[Sent], format_: str, metadata: str | None = None, blob_max_bytes: int = 1 << 28
+) -> Encoded:
     """What becomes of these records."""
     route = Route("flights", "db", "Flights", format=format_, metadata=metadata, tombstones="row")
     return encode(
         slices_of(events_of(records)),
         route,
         segment_id=SEGMENT,
-        record_max_bytes=limits.get("record_max_bytes", 1 << 20),
-        blob_max_bytes=limits.get("blob_max_bytes", 1 << 28),
+        record_max_bytes=1 << 20,
+        blob_max_bytes=blob_max_bytes,
     )
 
 

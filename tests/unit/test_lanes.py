@@ -11,17 +11,35 @@ from sinkcore.declared import Faults
 from sinkcore.encode import encode
 from sinkcore.lanes import LANES, SUFFIXES, Framing
 from sinkcore.records import slices_of
-from sinkcore.routes import Route, read_routes
+from sinkcore.routes import read_routes
+from sinkcore.schemas import Schema
 from tests.support.events import Sent, events_of
+from tests.support.schemas import KnownSchemas
 from tests.unit.test_settings_docs import rows
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
 FRAMED_BY = {"none": "nothing", "registry": "registry", "schema": "schema"}
 
 
-def entry_of(format_: str, framing: Framing) -> dict[str, str]:
+FLIGHT = '{"type": "record", "name": "Flight", "fields": [{"name": "number", "type": "int"}]}'
+KNOWN = KnownSchemas({1: Schema("AVRO", FLIGHT)})
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """A schema that ships with the app."""
+    file = tmp_path / "flight.avsc"
+    file.write_text(FLIGHT)
+    return str(file)
+
+
+def entry_of(format_: str, framing: Framing, own: str) -> dict[str, str]:
     """A route by which values of this framing come."""
-    extra: dict[Framing, dict[str, str]] = {"none": {}, "registry": {"decode": "registry"}, "schema": {}}
+    extra: dict[Framing, dict[str, str]] = {
+        "none": {},
+        "registry": {"decode": "registry"},
+        "schema": {"schema": own},
+    }
     return {"topic": "flights", "db": "db", "table": "Flights", "format": format_, **extra[framing]}
 
 
@@ -43,11 +61,11 @@ def test_the_page_has_every_lane() -> None:
 
 
 @pytest.mark.parametrize(("format_", "framing"), LANES)
-def test_settings_take_every_lane(format_: str, framing: Framing) -> None:
+def test_settings_take_every_lane(format_: str, framing: Framing, own: str) -> None:
     """A lane that no route can be set to would be dead code."""
     faults = Faults()
 
-    (route,) = read_routes(json.dumps([entry_of(format_, framing)]), (), faults)
+    (route,) = read_routes(json.dumps([entry_of(format_, framing, own)]), (), faults)
 
     assert faults.sentences == []
     assert route.lane is LANES[format_, framing]
@@ -57,13 +75,20 @@ def test_settings_take_every_lane(format_: str, framing: Framing) -> None:
 @pytest.mark.parametrize(("format_", "framing"), LANES)
 @pytest.mark.parametrize("metadata", [None, "_kafka"])
 def test_every_lane_has_an_encoder_that_takes_anything(
-    format_: str, framing: Framing, metadata: str | None
+    format_: str, framing: Framing, metadata: str | None, own: str
 ) -> None:
     """What settings accept must not stop a batch: each record ends as a row or as a dead letter."""
-    route = Route("flights", "db", "Flights", format=format_, metadata=metadata)
+    (route,) = read_routes(json.dumps([{**entry_of(format_, framing, own), "metadata": metadata}]), (), Faults())
     values = [b"{}", b"\x00\x00\x00\x00\x01", b"a,b", b'"', b"\xff\xfe", b""]
     events = events_of(Sent(value, offset) for offset, value in enumerate(values))
 
-    result = encode(slices_of(events), route, segment_id="0" * 32, record_max_bytes=100, blob_max_bytes=1 << 20)
+    result = encode(
+        slices_of(events),
+        route,
+        segment_id="0" * 32,
+        record_max_bytes=100,
+        blob_max_bytes=1 << 20,
+        schemas=KNOWN,
+    )
 
     assert sum(body.rows for body in result.bodies) + len(result.refused) + result.tombstones >= len(values)

@@ -55,6 +55,10 @@ ACCEPTED: list[tuple[str, Route]] = [
     (json.dumps([{**ROUTE, "format": "singlejson"}]), Route("flights", "db", "Flights", "singlejson")),
     (json.dumps([{**ROUTE, "format": "TSVE"}]), Route("flights", "db", "Flights", "tsve")),
     (
+        json.dumps([{**ROUTE, "format": "avro", "decode": "registry", "validate": "false"}]),
+        Route("flights", "db", "Flights", "avro", decode="registry", validate=False),
+    ),
+    (
         json.dumps([{**ROUTE, "metadata": "_kafka", "tombstones": "row"}]),
         Route("flights", "db", "Flights", metadata="_kafka", tombstones="row"),
     ),
@@ -136,9 +140,7 @@ def test_a_hostile_mapping_is_refused_in_linear_time(opening: str, unit: str) ->
 
 
 NOT_YET: list[tuple[str, Any]] = [
-    *(("format", name) for name in ("avro", "apacheavro", "parquet", "orc", "ORC")),
-    ("decode", "registry"),
-    ("schema", "flight.avsc"),
+    *(("format", name) for name in ("parquet", "orc", "ORC")),
     ("when", {"header": "type", "equals": "order"}),
     ("table", "{topic}"),
     ("table", "T_{header:type}"),
@@ -177,6 +179,18 @@ REFUSED: list[tuple[Any, str]] = [
     ({**ROUTE, "validate": False}, "every JSON record is validated"),
     ({**ROUTE, "validate": "false"}, "every JSON record is validated"),
     ({**ROUTE, "validate": False, "format": "csv"}, "every CSV record is validated"),
+    ({**ROUTE, "decode": "registry", "format": "csv"}, "decode registry does not go with format csv"),
+    ({**ROUTE, "format": "avro"}, "format avro needs decode registry or a schema"),
+    (
+        {**ROUTE, "format": "txt", "schema": "a.avsc"},
+        "a schema does not go with format txt; use format avro or apacheavro",
+    ),
+    (
+        {**ROUTE, "format": "avro", "schema": "a.avsc", "decode": "registry"},
+        "schema means nothing beside decode registry",
+    ),
+    ({**ROUTE, "format": "avro", "schema": "missing.avsc"}, "its file cannot be read: No such file"),
+    ({**ROUTE, "format": "avro", "schema": "a\n"}, "schema is not a name that can be used"),
     ({**ROUTE, "tombstones": "row"}, "tombstones row needs metadata"),
     ({**ROUTE, "key": "base64"}, "key means nothing without metadata"),
     ({"topic": "t", "db": "d"}, "has no table"),

@@ -108,4 +108,5 @@ def test_a_routes_defaults_are_those_of_its_fields() -> None:
     """The dataclass and the table of fields state each default; they must agree."""
     for each in fields(Route)[3:]:
         documented = FIELDS[each.name].default
-        assert each.default == (None if documented in ("none", "identity") else documented)
+        meant = {"none": None, "identity": None, "true": True, "false": False}
+        assert each.default == meant.get(documented, documented)

@@ -1,0 +1,131 @@
+"""Whether bytes are a record of an Avro schema, to the last one, without making anything of them.
+
+A record that is too short or too long would shift every record behind it in its block.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sinkcore.encode import avrosteps
+from sinkcore.encode.avrobytes import Misfit
+from sinkcore.encode.avropattern import Budget, Pattern, pattern_of
+from sinkcore.encode.avrosteps import Step
+from sinkcore.encode.rows import Fault
+from sinkcore.schemas.avro import Node
+
+RUN_FIELDS_MAX = 64
+"""Neighbouring fields of one pattern."""
+
+_STEPS: dict[str, Step] = {
+    "null": lambda _, at: at,
+    "boolean": avrosteps.boolean,
+    "int": avrosteps.int_,
+    "long": avrosteps.long,
+    "float": avrosteps.skip(4),
+    "double": avrosteps.skip(8),
+    "bytes": avrosteps.bytes_,
+    "string": avrosteps.string,
+}
+
+
+class Walker:
+    """Checks records of one schema."""
+
+    def __init__(self, root: Node) -> None:
+        self._step = _Compiler().step(root)
+        pattern = pattern_of(root, Budget()) if len(root.fields) <= RUN_FIELDS_MAX else None
+        self._whole = None if pattern is None else re.compile(pattern.ascii, re.DOTALL).fullmatch
+
+    def fit(self, values: Sequence[bytes]) -> bool:
+        """Whether all of `values` are records of the schema."""
+        if self._whole is not None and all(map(self._whole, values)):
+            return True
+        step = self._step
+        try:
+            return all(step(value, 0) == len(value) for value in values)
+        except (Misfit, IndexError, RecursionError, UnicodeDecodeError):
+            return False
+
+    def fault(self, value: bytes) -> Fault | None:
+        """Why `value` is no record of the schema, or None."""
+        try:
+            end = self._step(value, 0)
+        except Misfit as misfit:
+            return Fault("validation_failed", f"{misfit} at byte {misfit.at}")
+        except IndexError:
+            return Fault("validation_failed", f"the record goes on behind its {len(value)} bytes")
+        except UnicodeDecodeError:
+            return Fault("validation_failed", "a string that is not UTF-8")
+        except RecursionError:
+            return Fault("too_deep", "more levels than can be walked")
+        if end < len(value):
+            return Fault("validation_failed", f"{len(value) - end} bytes behind the record's end at byte {end}")
+        return None
+
+
+class _Compiler:
+    """Steps of a schema's types. A record that occurs again, inside itself too, is compiled once."""
+
+    def __init__(self) -> None:
+        self._budget = Budget()
+        self._records: dict[int, list[Step]] = {}
+
+    def step(self, node: Node) -> Step:
+        """The step over a value of this type."""
+        if node.type in _STEPS:
+            return _STEPS[node.type]
+        if node.type == "record":
+            return self._record(node)
+        if node.type == "fixed":
+            return avrosteps.skip(node.size)
+        if node.type == "enum":
+            return avrosteps.enum(len(node.symbols))
+        if node.type == "union":
+            return avrosteps.union([self.step(branch) for branch in node.branches])
+        item = self.step(node.content)
+        if node.type == "map":
+            return avrosteps.blocks(avrosteps.sequence([avrosteps.string, item]), empty=False)
+        return avrosteps.blocks(item, empty=_is_empty(node.content, []))
+
+    def _record(self, node: Node) -> Step:
+        known = self._records.get(id(node))
+        if known is not None:
+            # Inside itself it is not ready yet, so what it becomes is looked up when it is needed.
+            return lambda data, at: known[0](data, at)
+        ready: list[Step] = []
+        self._records[id(node)] = ready
+        ready.append(avrosteps.sequence(self._runs([of_field for _, of_field in node.fields])))
+        return ready[0]
+
+    def _runs(self, fields: list[Node]) -> list[Step]:
+        """Steps over fields; neighbours that have patterns are one step."""
+        steps: list[Step] = []
+        patterns: list[Pattern] = []
+        exactly: list[Step] = []
+
+        def end_run() -> None:
+            if patterns:
+                steps.append(avrosteps.run(Pattern.joined(patterns), avrosteps.sequence(exactly[:])))
+            patterns.clear()
+            exactly.clear()
+
+        for of_field in fields:
+            pattern = pattern_of(of_field, self._budget)
+            if pattern is None or len(patterns) == RUN_FIELDS_MAX:
+                end_run()
+            if pattern is None:
+                steps.append(self.step(of_field))
+            else:
+                patterns.append(pattern)
+                exactly.append(self.step(of_field))
+        end_run()
+        return steps
+
+
+def _is_empty(node: Node, above: list[Node]) -> bool:
+    """Whether values of the type take no bytes."""
+    if node.type == "record" and node not in above:
+        return all(_is_empty(of_field, [*above, node]) for _, of_field in node.fields)
+    return node.type == "null" or (node.type == "fixed" and node.size == 0)

@@ -1,0 +1,137 @@
+"""Avro schemas as trees: parsed with their names resolved, and written again, whole or in canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sinkcore.schemas import Schema, SchemaError
+
+PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+FIXED_MAX_BYTES = 1 << 30
+_LOGICAL = ("logicalType", "precision", "scale")
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One type. A named type that occurs several times, inside itself too, is one Node.
+
+    `item` is an array's or map's; `logical` what the schema says of a logical type, as it says it.
+    """
+
+    type: str
+    name: str = ""
+    fields: list[tuple[str, Node]] = field(default_factory=list)
+    branches: list[Node] = field(default_factory=list)
+    symbols: list[str] = field(default_factory=list)
+    item: Node | None = None
+    size: int = 0
+    logical: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> Node:
+        """The item of an array or map."""
+        assert self.item is not None
+        return self.item
+
+
+def parse(schema: Schema) -> Node:
+    """The schema as a tree, with what it refers to.
+
+    Raises:
+        SchemaError: it is no Avro schema, or one that only a broken reader could read.
+    """
+    try:
+        return _parse(schema, {})
+    except RecursionError:
+        raise SchemaError("it is nested too deep") from None
+
+
+def _parse(schema: Schema, names: dict[str, Node]) -> Node:
+    for reference in schema.references:
+        _parse(reference.schema, names)
+    try:
+        text = msgspec.json.decode(schema.text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        # A schema of one name may stand there without the quotes that JSON wants.
+        text = schema.text.strip()
+    return _node(text, "", names)
+
+
+def _node(text: Any, namespace: str, names: dict[str, Node]) -> Node:
+    if isinstance(text, str):
+        if text in PRIMITIVES:
+            return Node(text)
+        known = names.get(_full_name(text, namespace)) or names.get(text)
+        if known is None:
+            raise SchemaError("it names a type that it does not define")
+        return known
+    if isinstance(text, list):
+        return _union(text, namespace, names)
+    if not isinstance(text, Mapping):
+        raise SchemaError("a type is neither a name, nor an object, nor a list")
+    kind = text.get("type")
+    logical = {key: text[key] for key in _LOGICAL if key in text}
+    if kind in ("array", "map"):
+        item = text.get("items" if kind == "array" else "values")
+        return Node(kind, item=_node(item, namespace, names), logical=logical)
+    if kind in ("record", "error", "enum", "fixed"):
+        return _named(text, namespace, names, logical)
+    found = _node(kind, namespace, names)
+    return Node(found.type, logical=logical) if logical and found.type in PRIMITIVES else found
+
+
+def _named(text: Mapping[str, Any], namespace: str, names: dict[str, Node], logical: dict[str, Any]) -> Node:
+    name = text.get("name")
+    own = text.get("namespace", namespace)
+    if not isinstance(name, str) or not name or not isinstance(own, str | None):
+        raise SchemaError("a type has no name")
+    full = _full_name(name, own or "")
+    if full in names:
+        raise SchemaError("two types have one name")
+    kind = "record" if text["type"] == "error" else str(text["type"])
+    node = names[full] = Node(kind, full, logical=logical)
+    if kind == "enum":
+        node.symbols = _strings(text.get("symbols"), "symbols")
+    elif kind == "fixed":
+        node.size = _size(text.get("size"))
+    else:
+        _fields(node, text.get("fields"), full.rpartition(".")[0], names)
+    return node
+
+
+def _fields(node: Node, fields: Any, namespace: str, names: dict[str, Node]) -> None:
+    if not isinstance(fields, list) or not all(isinstance(each, Mapping) for each in fields):
+        raise SchemaError("a record's fields are no list of objects")
+    _strings([each.get("name") for each in fields], "fields")
+    node.fields = [(each["name"], _node(each.get("type"), namespace, names)) for each in fields]
+
+
+def _strings(found: Any, what: str) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
+        raise SchemaError(f"{what} are no list of names")
+    if len(set(found)) < len(found):
+        raise SchemaError(f"two {what} have one name")
+    return found
+
+
+def _size(found: Any) -> int:
+    if not isinstance(found, int) or not 0 <= found <= FIXED_MAX_BYTES:
+        raise SchemaError("a fixed type has no size that could be")
+    return found
+
+
+def _union(text: list[Any], namespace: str, names: dict[str, Node]) -> Node:
+    branches = [_node(each, namespace, names) for each in text]
+    if any(branch.type == "union" for branch in branches):
+        raise SchemaError("a union holds another one")
+    if len({branch.name or branch.type for branch in branches}) < len(branches):
+        raise SchemaError("a union holds one type twice")
+    return Node("union", branches=branches)
+
+
+def _full_name(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"
