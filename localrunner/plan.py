@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from localrunner import azurite, kafka, mockkafka
-from localrunner.host import workers
+from localrunner.host import hostjson, workers
 from localrunner.host.settings import AppSettings, SettingsError, load
 from localrunner.processes import free_ports, is_free
 from sinkcore.errors import ConfigError
@@ -143,7 +143,8 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
             _put(values, name, value)
     try:
         settings = read_settings(values, host)
-    except ConfigError as fault:
+        hostjson.load(options.app / "host.json", AppSettings.of(values))
+    except (ConfigError, SettingsError) as fault:
         raise ConfigError((*faults, *fault.faults)) from fault
     if faults:
         raise ConfigError(tuple(faults))

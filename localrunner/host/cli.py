@@ -21,7 +21,6 @@ from localrunner.host.web import WebServer
 SETTINGS_EXIT: Final = 2
 SECOND_SIGNAL_EXIT: Final = 130
 RESTART_PAUSE_S: Final = 1.0
-PROCESS_COUNT: Final = "FUNCTIONS_WORKER_PROCESS_COUNT"
 SETTINGS_FILE: Final = "local.settings.json"
 # Consumed records hold no cycles, but Python would look for some again and again: half of the host's time.
 GC_OBJECTS: Final = 1_000_000
@@ -67,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
         app = settings.load(file, args.settings is not None, os.environ, args.set)
         options = hostjson.load(app_dir / "host.json", app)
         allowed = keys.generated() if args.keys is None else keys.load(args.keys)
-        _check_processes(app)
         if app_dir == CHECKOUT:
             _check_sink(app)
     except settings.SettingsError as fault:
@@ -83,17 +81,6 @@ def run(args: argparse.Namespace) -> int:
         stop.wait(RESTART_PAUSE_S)
     web.close()
     return 0
-
-
-def _check_processes(app: settings.AppSettings) -> None:
-    """One worker process is asked for.
-
-    Raises:
-        SettingsError: several are, which would change nothing for one function but much for many.
-    """
-    count = app.get(PROCESS_COUNT)
-    if count not in (None, "", "1"):
-        raise settings.SettingsError(f"{PROCESS_COUNT}: {count} processes are not emulated; remove it")
 
 
 def _check_sink(app: settings.AppSettings) -> None:

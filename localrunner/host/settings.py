@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+PROCESS_COUNT = "FUNCTIONS_WORKER_PROCESS_COUNT"
 HOST_OVERRIDE_PREFIX = "azurefunctionsjobhost:"
 
 
@@ -62,7 +63,7 @@ def load(file: Path, required: bool, environment: Mapping[str, str], sets: list[
     """`sets` win over `environment`, and that over the `Values` of `file`.
 
     Raises:
-        SettingsError: the file cannot be used, or one of `sets` is not NAME=VALUE.
+        SettingsError: the file cannot be used, one of `sets` is not NAME=VALUE, or a setting is not emulated.
     """
     values: dict[str, str] = {}
     if required or file.exists():
@@ -75,7 +76,10 @@ def load(file: Path, required: bool, environment: Mapping[str, str], sets: list[
     for layer in (environment, given):
         for name, value in layer.items():
             _put(merged, name, value)
-    return AppSettings.of(merged)
+    settings = AppSettings.of(merged)
+    if settings.get(PROCESS_COUNT) not in (None, "", "1"):
+        raise SettingsError(f"{PROCESS_COUNT}: more than one worker process is not emulated; remove it")
+    return settings
 
 
 def _put(merged: dict[str, str], name: str, value: str) -> None:

@@ -142,6 +142,26 @@ def test_faults_of_settings_end_the_host_with_code_2_and_in_the_status_file(tmp_
     assert json.loads(status.read_text())["state"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("--set=FUNCTIONS_WORKER_PROCESS_COUNT=2", "FUNCTIONS_WORKER_PROCESS_COUNT: more than one worker process"),
+        ("--python=none/python", "--worker microsoft: there is no none/python; install Python 3.13"),
+        ("--keys=none.json", "--keys none.json: cannot be read as JSON: FileNotFoundError"),
+    ],
+)
+def test_what_is_not_emulated_or_not_there_is_refused_in_one_line(tmp_path: Path, option: str, line: str) -> None:
+    """A host that started without it would not be the one that was asked for."""
+    command = [sys.executable, "-m", "localrunner.host", f"--app={tmp_path}", option]
+    command += ["--worker=microsoft"] if option.startswith("--python") else []
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_sinks_own_settings_are_checked_before_it_is_started() -> None:
     """The contract's section 2: with faults, localrunner exits 2, where Azure would run an app that idles."""
     command = [
