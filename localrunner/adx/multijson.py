@@ -15,6 +15,7 @@ _PIECE_BYTES = 1024 * 1024
 _SPACE = b" \t\r\n"
 # Brackets outside strings. A string that the piece cuts off counts as one, so that no bracket in it is seen.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
+_ANY = msgspec.json.Decoder(msgspec.Raw)
 _BLANK = re.compile(rb"[ \t\r\n]*")
 
 
@@ -48,6 +49,8 @@ class _Window:
         self.data = b""
         self.at = 0
         self.ended = False
+        # Whether every value so far was a line of its own, which is quickly seen.
+        self._by_lines = True
         self.grow()
         self.data = self.data.removeprefix(b"\xef\xbb\xbf")
 
@@ -73,6 +76,10 @@ class _Window:
 
     def value(self) -> bytes:
         """The object or array that begins here is taken."""
+        line = self._line() if self._by_lines else None
+        if line is not None:
+            self.at += len(line)
+            return line
         while True:
             stop = self._stop()
             if stop is not None or self.ended:
@@ -80,6 +87,19 @@ class _Window:
             self.grow()
         start, self.at = self.at, len(self.data) if stop is None else stop
         return self.data[start : self.at]
+
+    def _line(self) -> bytes | None:
+        """The rest of the line, if that is a whole object: then nothing that follows can belong to it."""
+        end = self.data.find(b"\n", self.at)
+        if end >= 0:
+            line = self.data[self.at : end].rstrip()
+            try:
+                _ANY.decode(line)
+            except (msgspec.MsgspecError, RecursionError):
+                self._by_lines = False
+            else:
+                return line
+        return None
 
     def _stop(self) -> int | None:
         """Where the value's last bracket is behind us, or None if it is not in sight."""

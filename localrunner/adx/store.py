@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-_MEMORY_LIMIT = "1GB"
+_MEMORY_LIMIT = "256MB"
 _THREADS = 2
 
 _SCHEMA = """
