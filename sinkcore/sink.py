@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
+from sinkcore.drift import Drift
 from sinkcore.errors import OutcomeUnknownError, PositionMovedError, TransientError
 from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
@@ -62,6 +63,7 @@ class Sink:
     executor: Executor
     new_id: Callable[[int], str] = new_segment_id
     schemas: Schemas | None = None
+    drift: Drift = field(default_factory=Drift)
     _topics: dict[str, Topic] = field(default_factory=dict)
 
     def deliver(self, topic: str, events: Sequence[func.KafkaEvent]) -> None:
@@ -116,7 +118,7 @@ class Sink:
     @property
     def stage(self) -> Stage:
         """How records become a staged segment."""
-        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id, self.schemas)
+        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id, self.schemas, self.drift)
 
     @property
     def queueing(self) -> Queueing:
@@ -132,7 +134,8 @@ class Sink:
         if known is None:
             group = self.settings.kafka.group_of(name)
             ledger = Ledger(self.table, group)
-            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start, self.clock.now_ms())
+            routes = self.settings.routes_of(name)
+            row = start(ledger, self.kafka, name, routes[0].start, self.clock.now_ms())
             known = self._topics[name] = Topic(name, group, ledger, row, now_s)
         elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
             known.row, known.row_read_s = known.ledger.topic() or known.row, now_s
