@@ -41,7 +41,7 @@ class Drift:
             if names and hash(frozenset(names)) not in seen:
                 seen.add(hash(frozenset(names)))
                 shown = [name[:NAME_MAX_CHARACTERS] for name in names[:NAMES_MAX]]
-                _say(route, names=shown, names_left_out=len(names) - len(shown))
+                event("schema_seen", **_route(route), names=shown, names_left_out=len(names) - len(shown))
 
     def _look_at_ids(self, route: Route, slices: Sequence[Slice], schemas: Schemas | None, seen: set[Any]) -> None:
         heads = {value[:FRAME_BYTES] for piece in slices for value in piece.values}
@@ -52,7 +52,7 @@ class Drift:
             schema = schemas.schema(schema_id := int.from_bytes(head[1:], "big"))
             if schema is not None:
                 seen.add(head)
-                _say(route, schema_id=schema_id, kind=schema.kind)
+                event("schema_seen", **_route(route), schema_id=schema_id, kind=schema.kind)
 
 
 def names_of(value: bytes) -> list[str]:
@@ -66,5 +66,5 @@ def names_of(value: bytes) -> list[str]:
     return list(found) if isinstance(found, dict) else []
 
 
-def _say(route: Route, **facts: Any) -> None:
-    event("schema_seen", topic=route.topic, db=route.db, table=route.table, **facts)
+def _route(route: Route) -> dict[str, Any]:
+    return {"topic": route.topic, "db": route.db, "table": route.table}
