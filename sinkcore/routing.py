@@ -234,7 +234,7 @@ def _table(route: Route, by_source: dict[Source, bytes | str | None]) -> str:
             name += part
             continue
         said = by_source[part]
-        text = None if not said else _text(said)
+        text = None if said is None or said == b"" else _text(said)
         if text is None and isinstance(said, bytes) and said[:1] not in b'{["n':
             text = said.decode()
         if text is None:
