@@ -16,7 +16,8 @@ TEXT = '"'
 _NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?", re.ASCII)
 _EXPONENT_MAX_DIGITS = 18
 _PART = re.compile(r"\{((?:[^{}\\]|\\.)*)\}|[^{}]+|[{}]", re.DOTALL)
-_STEP = re.compile(r"((?:[^.\\\[\]]|\\.)+)(\.|\Z)", re.DOTALL)
+_STEP = re.compile(r"(?:[^.\\]|\\.)+", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NOT_IN_A_STEP = re.compile('["\\\\\x00-\x1f\ud800-\udfff]')
 _PLACEHOLDERS = "{topic}, {header:NAME} and {field:JSON.PATH}"
 
@@ -123,16 +124,17 @@ def read_path(text: object) -> tuple[str, ...]:
     """
     if not isinstance(text, str) or not text:
         raise UnusableError("the path of a field is no text, or empty", "give names with dots between")
-    steps: list[str] = []
-    end, at = "", 0
-    while at < len(text):
-        match = _STEP.match(text, at)
-        if match is None:
-            raise _no_step(text, at)
-        steps.append(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL))
-        end, at = match[2], match.end()
-    if end:
-        raise _no_step(text, at)
+    bare = _ESCAPED.sub("", text)
+    if "[" in bare or "]" in bare:
+        fix = r"ask for a field of objects (\[ is a bracket in a name)"
+        raise UnusableError("a field's path has a bracket, and elements of arrays cannot be asked for", fix)
+    if "\\" in bare:
+        raise UnusableError("a field's path ends in a backslash", "remove it")
+    steps = [_ESCAPED.sub(r"\1", step) for step in _STEP.findall(text)]
+    if len(steps) != bare.count(".") + 1:
+        raise UnusableError(
+            "a field's path has a dot without a name beside it", r"write a.b (\. is a dot in a name)"
+        )
     if steps[0] == "$" and len(steps) > 1:
         raise UnusableError("a field's path begins with $", "begin with the field's name: a.b, not $.a.b")
     if len(steps) > PATH_MAX_STEPS:
@@ -141,13 +143,6 @@ def read_path(text: object) -> tuple[str, ...]:
         fact = "a field's path has a quote, a backslash, a control character or half a character in a name"
         raise UnusableError(fact, "ask for another field")
     return tuple(steps)
-
-
-def _no_step(text: str, at: int) -> UnusableError:
-    if text[at : at + 1] in ("[", "]"):
-        fact = f"a field's path has {text[at]}, and elements of arrays cannot be asked for"
-        return UnusableError(fact, rf"ask for a field of objects (\{text[at]} is a bracket in a name)")
-    return UnusableError("a field's path has a dot without a name beside it", r"write a.b (\. is a dot in a name)")
 
 
 def read_template(text: str) -> tuple[str | Source, ...]:
