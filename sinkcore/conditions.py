@@ -132,9 +132,8 @@ def read_path(text: object) -> tuple[str, ...]:
         raise UnusableError("a field's path ends in a backslash", "remove it")
     steps = [_ESCAPED.sub(r"\1", step) for step in _STEP.findall(text)]
     if len(steps) != bare.count(".") + 1:
-        raise UnusableError(
-            "a field's path has a dot without a name beside it", r"write a.b (\. is a dot in a name)"
-        )
+        fact = "a field's path has a dot without a name beside it"
+        raise UnusableError(fact, r"write a.b (\. is a dot in a name)")
     if steps[0] == "$" and len(steps) > 1:
         raise UnusableError("a field's path begins with $", "begin with the field's name: a.b, not $.a.b")
     if len(steps) > PATH_MAX_STEPS:

@@ -122,8 +122,9 @@ class Router:
         fields = iter(self._finder.columns(_bearable(piece.values, record_max_bytes)) if self._fields else ())
         headers = iter(_headers(piece.events, [s.name for s in self._sources if isinstance(s, Header)]))
         columns = [next(fields) if isinstance(source, Field) else next(headers) for source in self._sources]
-        long = any(len(said or "") > REMEMBERED_MAX_BYTES for column in columns for said in column)
-        return list(map(self._decide if long else self._remembered, zip(*columns, strict=True)))
+        longest = max(max(map(len, filter(None, column)), default=0) for column in columns)
+        decide = self._decide if longest > REMEMBERED_MAX_BYTES else self._remembered
+        return list(map(decide, zip(*columns, strict=True)))
 
     def _decide(self, said: _Said) -> int:
         by_source = dict(zip(self._sources, said, strict=True))
