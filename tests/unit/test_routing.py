@@ -320,6 +320,9 @@ def test_very_many_values_and_long_ones_are_decided_rightly_and_not_remembered()
 
     assert Counter(found.values()) == {"A": 2, "Rest": DECISIONS_KEPT + 9}
     assert router._remembered.cache_info().currsize <= DECISIONS_KEPT
+    router._remembered.cache_clear()
+    router.split(slices_of(events_of(records[-1:])), 1 << 20)
+    assert router._remembered.cache_info().currsize == 0
 
 
 NAMES = ["a", "b", "c.d", "é"]

@@ -118,6 +118,9 @@ def test_what_no_route_takes_is_a_dead_letter_without_a_table_or_stops_the_topic
     ((letter),) = world.dead_letters()
     assert (letter["offset"], letter["reason"], letter["db"], letter["table"]) == (1, "no_route", None, None)
 
+    world.sink().deliver(TOPIC, world.batch([Sent(b"{", 2, headers=(("h", b"b"),)), rest(3), Sent(b"{", 4)]))
+    assert [(x["offset"], x["table"]) for x in world.dead_letters()] == [(1, None), (2, "B"), (3, None), (4, None)]
+
     strict = a_world(A, B, SINK_ON_BAD_RECORD="fail")
     with pytest.raises(RecordError, match="offset 1: no_route"):
         strict.sink().deliver(TOPIC, strict.batch([a(0), rest(1)]))
@@ -188,13 +191,13 @@ def test_tables_of_one_name_in_two_databases_are_asked_apart() -> None:
     """One has no rows of the segment yet; those of the other must not count for it."""
     world = a_world({**A, "db": "one", "table": "T"}, {**REST, "db": "two", "table": "T"})
     refuse(world, "T", "General_InternalServerError", times=1, ShouldRetry=True)
-    world.sink().deliver(TOPIC, world.batch([a(0), rest(1)]))
+    world.sink().deliver(TOPIC, world.batch([a(0), rest(1), rest(2)]))
     world.clock.advance(601)
     world.sweep()
     assert the_segment(world).state != "landed"
     sweep_late(world, 3)
 
-    assert numbers(world) == {"one.T": [0], "two.T": [1]}
+    assert numbers(world) == {"one.T": [0], "two.T": [1, 2]}
     assert the_segment(world).state == "landed"
 
 
