@@ -134,8 +134,7 @@ class Sink:
         if known is None:
             group = self.settings.kafka.group_of(name)
             ledger = Ledger(self.table, group)
-            routes = self.settings.routes_of(name)
-            row = start(ledger, self.kafka, name, routes[0].start, self.clock.now_ms())
+            row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start, self.clock.now_ms())
             known = self._topics[name] = Topic(name, group, ledger, row, now_s)
         elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
             known.row, known.row_read_s = known.ledger.topic() or known.row, now_s

@@ -21,6 +21,7 @@ from sinkcore.table import PROPERTY_MAX_CHARS
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent, events_of
 from tests.support.faults import Steps, Stopped
+from tests.support.schemas import KnownSchemas, framed, schema_of
 
 A = {"table": "A", "when": {"field": "k", "equals": "a"}}
 B = {"db": "other", "table": "B", "when": {"header": "h", "equals": "b"}}
@@ -446,3 +447,21 @@ def test_blobs_hold_the_rows_of_their_own_route() -> None:
         if blob.kind == "rows"
     }
     assert found == {"A": [2, 1], "B": [3, 4], "Rest": [1]}
+
+
+def test_a_new_schema_id_is_said_once_for_each_route(caplog: pytest.LogCaptureFixture) -> None:
+    """One that the registry does not know is a dead letter, and not said; nor is what has no frame."""
+    caplog.set_level(logging.INFO)
+    avro = {"format": "avro", "decode": "registry"}
+    by_header = {**avro, "table": "A", "when": {"header": "h", "equals": "b"}}
+    world = World(several(by_header, {**avro, "table": "Rest"}, SCHEMA_REGISTRY_URL="http://127.0.0.1:8081"))
+    schema = schema_of({"type": "record", "name": "R", "fields": [{"name": "n", "type": "int"}]})
+    sink = world.sink(schemas=KnownSchemas({7: schema, 8: schema}))
+    values = [framed(7, b"\x02"), framed(8, b"\x02"), framed(9, b"\x02"), b"\x01", b"", framed(7, b"\x04")]
+    for first in (0, 10):
+        records = [Sent(value, first + n) for n, value in enumerate(values)]
+        records.append(Sent(framed(8, b"\x02"), first + 6, headers=(("h", b"b"),)))
+        sink.deliver(TOPIC, world.batch(records))
+
+    told = [(fact["table"], fact["schema_id"], fact["kind"]) for fact in said(caplog, "schema_seen")]
+    assert told == [("A", 8, "AVRO"), ("Rest", 7, "AVRO"), ("Rest", 8, "AVRO")]
