@@ -1,0 +1,216 @@
+"""One run: everything that a seed makes, and the real sinkcore in the middle of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from random import Random
+from typing import Any
+
+from sinkcore.clock import Clock
+from sinkcore.ledger import Ledger
+from sinkcore.partitions import Seen
+from sinkcore.settings import Settings
+from sinkcore.sink import Sink
+from sinkcore.sweep import Sweeper
+from sinkcore.table import Operation
+from tests.simulation.world.adx import Adx
+from tests.simulation.world.hosts import Host
+from tests.simulation.world.kafka import TOPIC, Kafka
+from tests.simulation.world.schedule import Actor, HostClock, Killed, Schedule
+from tests.simulation.world.storage import Blobs, Storage, Table
+from tests.support.app import settings_of
+from tests.support.memory import MemoryBlobs, MemoryTable, SameThread
+
+HOUR_MS = 3_600_000
+MODES = ("metadata", "no metadata", "exactly_once")
+
+
+@cache
+def _settings(mode: str) -> Settings:
+    route: dict[str, Any] = {"metadata": "_kafka" if mode == "metadata" else None}
+    delivery = "exactly_once" if mode == "exactly_once" else "effectively_once"
+    settings = settings_of(route, SINK_DELIVERY=delivery, SINK_STAGED_BLOB_TTL_DAYS="7", SINK_DOUBT_MARGIN_S="60")
+    return replace(settings, gap_max_records=60, pending_max=25)
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What a test takes away, each through a seam of sinkcore (tests/simulation/test_guards.py)."""
+
+    sees_silence: bool = True
+    starts_first: bool = True
+    host_deadline: bool = True
+    committed_known: bool = True
+    reads_end: bool = True
+    read_back: bool = True
+    topic_ids: bool = True
+    failures_read: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What kind of run it is; None is drawn from the seed."""
+
+    mode: str | None = None
+    skips: bool | None = None
+    transactions: bool | None = None
+    storage_faulty: float | None = None
+    rare: float = 1.0
+    deaths: float = 1.0
+    guards: Guards = Guards()
+    # Only a directed test leaves random events out.
+    only: tuple[str, ...] = ()
+
+
+class Unseen(Seen):
+    """Silence is never noticed."""
+
+    def sweeps_at(self, group: str, position: object) -> int:
+        return 0
+
+
+@dataclass(eq=False)
+class Simulation:
+    """The world of one seed."""
+
+    seed: int
+    profile: Profile = field(default_factory=Profile)
+    schedule: Schedule = field(init=False)
+    kafka: Kafka = field(init=False)
+    storage: Storage = field(init=False)
+    table: Table = field(init=False)
+    blobs: Blobs = field(init=False)
+    adx: Adx = field(init=False)
+    hosts: list[Host] = field(init=False)
+    sweepers: list[Sweeper] = field(init=False)
+    sweeping: dict[int, Actor] = field(default_factory=dict)
+    sweep_clocks: list[HostClock] = field(init=False)
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+    litter_swept_at_ms: int = 0
+    recreated: bool = False
+    calls_of_sweeps: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        profile = self.profile
+        schedule = self.schedule = Schedule(self.seed)
+        rng = schedule.rng
+        drawn_mode, drawn_skips, drawn_transactions = rng.choice(MODES), rng.random() < 0.5, rng.random() < 0.4
+        self.mode = profile.mode or drawn_mode
+        self.skips = drawn_skips if profile.skips is None else profile.skips
+        self.transactional = drawn_transactions if profile.transactions is None else profile.transactions
+        self.latest = rng.random() < 0.4
+        faulty = rng.choice((0.0, 0.01, 0.05)) if profile.storage_faulty is None else profile.storage_faulty
+        self.kafka = Kafka(schedule, rng.randint(1, 3))
+        self.storage = Storage(schedule, faulty)
+        self.table = Table(self.storage, MemoryTable(schedule.clock), self._committed)
+        self.blobs = Blobs(self.storage, MemoryBlobs(), self._deleted)
+        self.adx = Adx(schedule, self.blobs.inner, self.mode == "exactly_once", faulty)
+        self.hosts = [self._host(n) for n in range(2)]
+        self.sweep_clocks = [self._clock() for _ in range(2)]
+        self.sweepers = [self._sweeper(n) for n in range(2)]
+        self.ids = Random(self.seed)
+
+    def _clock(self) -> HostClock:
+        rng = self.schedule.rng
+        return HostClock(
+            self.schedule.clock, rng.randint(-HOUR_MS // 2, HOUR_MS // 2), rng.choice(("wall", "monotonic"))
+        )
+
+    def _host(self, number: int) -> Host:
+        return Host(
+            f"host-{number}", self.schedule, self.kafka, self._clock(), self.skips, self.latest, self._live_sink,
+            self.positions, self.skipped, lambda: self.storage.down,
+        )  # fmt: skip
+
+    def new_id(self, now_ms: int) -> str:
+        """As sinkcore's own, from the seed's numbers."""
+        return f"{now_ms:012x}{self.ids.getrandbits(80):020x}"
+
+    def sink(self, clock: Clock) -> Sink:
+        """A worker's sink, on this world's parts."""
+        from tests.simulation.without import kafka_of, table_of
+
+        guards = self.profile.guards
+        return Sink(
+            _settings(self.mode), table_of(self.table, guards), self.blobs, self.adx, kafka_of(self.kafka, guards),
+            clock, SameThread(), self.new_id,
+        )  # fmt: skip
+
+    def _live_sink(self, clock: HostClock) -> Sink:
+        sink = self.sink(clock)
+        if not self.profile.guards.host_deadline:
+            sink.settings = replace(sink.settings, invocation_max_s=10**9)
+        return sink
+
+    def _sweeper(self, number: int) -> Sweeper:
+        from tests.simulation.without import failures_of
+
+        seen = Seen() if self.profile.guards.sees_silence else Unseen()
+        return Sweeper(
+            self.sink(self.sweep_clocks[number]), self.adx, failures_of(self.adx, self.profile.guards), seen
+        )
+
+    def sweep(self, number: int) -> None:
+        """The sweeper begins, unless it is at it."""
+        if number in self.sweeping:
+            return
+        self.adx.ingest()
+        sweeper = self.sweepers[number]
+
+        def ended(error: BaseException | None) -> None:
+            actor = self.sweeping.pop(number)
+            self.calls_of_sweeps.append(actor.calls)
+            if isinstance(error, Killed):
+                self.sweepers[number] = self._sweeper(number)
+            elif error is not None and type(error).__module__ != "sinkcore.errors":
+                self.schedule.errors.append(f"sweep-{number}: {error!r}")
+
+        self.sweeping[number] = self.schedule.spawn(
+            f"sweep-{number}", "sweep", self.sweep_clocks[number], sweeper.sweep, ended
+        )
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as it is, read without faults."""
+        return Ledger(self.table.inner, _settings(self.mode).kafka.group_of(TOPIC))
+
+    @property
+    def settings(self) -> Settings:
+        return _settings(self.mode)
+
+    def positions(self) -> dict[int, int]:
+        """The position of each partition that has one."""
+        return {p: position.next_offset for p, position in self.ledger.positions().items()}
+
+    def _committed(self, operations: list[Operation]) -> None:
+        actor = self.schedule.current()
+        kinds = [(o.kind, o.key[:2]) for o in operations]
+        hit = self.schedule.hit
+        if ("create", "s-") not in kinds or actor is None:
+            return
+        if actor.kind == "deliver" and ("create", "g-") in kinds:
+            hit("interleaving 9")
+        if actor.kind == "sweep" and ("replace", "p-") in kinds and self.skipped:
+            hit("interleaving 10")
+            if self.schedule.counts["fault: committed moved back"]:
+                hit("interleaving 11")
+
+    def _deleted(self, path: str) -> None:
+        self.litter_swept_at_ms = self.schedule.clock.ms
+        self.schedule.hit("work: blob removed")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What sinkcore logs is not formatted: ten thousand runs would say it a million times."""
+    log = logging.getLogger("sinkcore")
+    level, log.level = log.level, logging.CRITICAL + 1
+    log.manager._clear_cache()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        log.setLevel(level)
