@@ -17,7 +17,7 @@ from sinkcore.drain import STEP_BUDGET_S, STEP_BYTES, STEP_RECORDS
 from sinkcore.encode import Body, encode
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import OpenSegment
-from sinkcore.records import Refused, Slice, record_of, slices_of
+from sinkcore.records import OffsetRange, Refused, Slice, record_of, slices_of
 from sinkcore.routes import Route
 from sinkcore.routing import router_of
 from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
@@ -112,6 +112,8 @@ class Mending:
                 )[offsets.partition]
                 if answer.why in ("past_end", "no_partition"):
                     raise _NotMendableError("its topic's log ends below it")
+                if answer.next_offset <= at and self._ends_below(topic, offsets):
+                    raise _NotMendableError("its topic's log ends below its last offset")
                 if answer.next_offset <= at or deadline.is_past():
                     raise TransientError(f"{topic}: Kafka said {answer.why} at offset {at}; it is asked again")
                 events += answer.events
@@ -119,6 +121,11 @@ class Mending:
         if len(events) != segment.records:
             raise _NotMendableError(f"of its {segment.records} records Kafka has {len(events)}")
         return events
+
+    def _ends_below(self, topic: str, offsets: OffsetRange) -> bool:
+        """Whether the log was cut short inside the range: what comes there later is not what was there."""
+        ends = self.sink.kafka.end_offsets(topic, [offsets.partition], committed_only=False)
+        return ends.get(offsets.partition, offsets.next_offset) < offsets.next_offset
 
     def _dead_offsets(self, segment: Segment) -> set[tuple[int, int]]:
         """Partition and offset of the segment's dead letters."""

@@ -50,6 +50,8 @@ class Host:
     def _start(self, p: int) -> int:
         log, at = self.kafka.logs[p], self.kafka.committed_at.get(p)
         if at is None or not log.low <= at <= log.end:
+            if self.latest:
+                self.skipped += [(p, o) for o in range(self.positions().get(p, 0), log.end)]
             return log.end if self.latest else log.low
         return at
 

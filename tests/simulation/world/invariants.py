@@ -68,7 +68,9 @@ def _calm(sim: Simulation) -> None:
     for host in sim.hosts:
         host.python_works = True
     for actor in sim.schedule.actors:
-        sim.schedule.clock.ms = max(sim.schedule.clock.ms, actor.frozen_until_ms)
+        left_ms = max(0, actor.frozen_until_ms - sim.schedule.clock.ms)
+        actor.clock.behind_ms -= left_ms
+        actor.frozen_until_ms = 0
 
 
 def _run_all(sim: Simulation) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import azure.functions as func
@@ -72,6 +72,8 @@ class Kafka:
     uids: int = 0
     # Records of a topic made again, until a sweep has noticed: they may be taken twice.
     repeatable: set[int] = field(default_factory=set)
+    # Which topic of that name the ledger knows.
+    known_id: Callable[[], str] = lambda: ""
     down: bool = False
     silent: bool = False
 
@@ -84,6 +86,8 @@ class Kafka:
         drawn = self.schedule.rng.random()
         value = b"" if drawn < 0.05 else b"bad %d" % self.uids if drawn < 0.1 else b'{"n":%d}' % self.uids
         self.logs[partition].append(Entry(self.uids, value, kind))
+        if self.known_id() not in ("", f"id-{self.incarnation}"):
+            self.repeatable.add(self.uids)
 
     def end_transaction(self, partition: int, kind: str) -> None:
         """What was open is committed (`record`) or `aborted`, behind a marker."""

@@ -105,6 +105,7 @@ class Simulation:
         self.latest = rng.random() < 0.4
         faulty = rng.choice((0.0, 0.01, 0.05)) if profile.storage_faulty is None else profile.storage_faulty
         self.kafka = Kafka(schedule, rng.randint(1, 3))
+        self.kafka.known_id = self._known_id
         self.storage = Storage(schedule, faulty)
         self.table = Table(self.storage, MemoryTable(schedule.clock), self._committed)
         self.blobs = Blobs(self.storage, MemoryBlobs(), self._deleted)
@@ -113,6 +114,10 @@ class Simulation:
         self.sweep_clocks = [self._clock() for _ in range(2)]
         self.sweepers = [self._sweeper(n) for n in range(2)]
         self.ids = Random(self.seed)
+
+    def _known_id(self) -> str:
+        row = self.ledger.topic()
+        return row.topic_id if row else ""
 
     def _clock(self) -> HostClock:
         rng = self.schedule.rng
