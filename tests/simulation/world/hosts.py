@@ -126,6 +126,7 @@ class Host:
         for p, at in sorted(self.stored.items()):
             if at < self.kafka.committed_at.get(p, 0):
                 self.schedule.hit("fault: committed moved back")
+                self.kafka.hidden |= {(p, o) for o in range(at, self.kafka.committed_at[p])}
             self.kafka.committed_at[p] = at
         self.stored = {}
 

@@ -72,6 +72,8 @@ class Kafka:
     uids: int = 0
     # Records of a topic made again, until a sweep has noticed: they may be taken twice.
     repeatable: set[int] = field(default_factory=set)
+    # Offsets over which a late store has moved the committed offset back.
+    hidden: set[tuple[int, int]] = field(default_factory=set)
     # Which topic of that name the ledger knows.
     known_id: Callable[[], str] = lambda: ""
     down: bool = False
@@ -85,8 +87,8 @@ class Kafka:
         self.uids += 1
         drawn = self.schedule.rng.random()
         value = b"" if drawn < 0.05 else b"bad %d" % self.uids if drawn < 0.1 else b'{"n":%d}' % self.uids
-        self.logs[partition].append(Entry(self.uids, value, kind))
-        if self.known_id() not in ("", f"id-{self.incarnation}"):
+        offset = self.logs[partition].append(Entry(self.uids, value, kind))
+        if offset < self.logs[partition].excused_below or self.known_id() not in ("", f"id-{self.incarnation}"):
             self.repeatable.add(self.uids)
 
     def end_transaction(self, partition: int, kind: str) -> None:

@@ -59,6 +59,8 @@ class Profile:
     skips: bool | None = None
     transactions: bool | None = None
     storage_faulty: float | None = None
+    storage_faults: tuple[str, ...] = ("before", "slow", "lost", "resent", "late", "blob")
+    adx_faulty: float | None = None
     rare: float = 1.0
     deaths: float = 1.0
     guards: Guards = Guards()
@@ -106,10 +108,12 @@ class Simulation:
         faulty = rng.choice((0.0, 0.01, 0.05)) if profile.storage_faulty is None else profile.storage_faulty
         self.kafka = Kafka(schedule, rng.randint(1, 3))
         self.kafka.known_id = self._known_id
-        self.storage = Storage(schedule, faulty)
+        self.storage = Storage(schedule, faulty, profile.storage_faults)
         self.table = Table(self.storage, MemoryTable(schedule.clock), self._committed)
         self.blobs = Blobs(self.storage, MemoryBlobs(), self._deleted)
         self.adx = Adx(schedule, self.blobs.inner, self.mode == "exactly_once", faulty)
+        if profile.adx_faulty is not None:
+            self.adx.faulty = profile.adx_faulty
         self.hosts = [self._host(n) for n in range(2)]
         self.sweep_clocks = [self._clock() for _ in range(2)]
         self.sweepers = [self._sweeper(n) for n in range(2)]

@@ -11,21 +11,30 @@ from tests.simulation.world.schedule import Schedule
 from tests.support.memory import MemoryBlobs, MemoryTable
 
 
+# Who is frozen for longer while a request is on its way finds no connection any more when it wakes.
+CONNECTION_MS = 3_600_000
+
+
 @dataclass(eq=False)
 class Storage:
     """What the storage account's two services share: how often they fail, and outages."""
 
     schedule: Schedule
     faulty: float = 0.03
+    kinds: tuple[str, ...] = ("before", "slow", "lost", "resent", "late", "blob")
     down: bool = False
     dropped: bool = False
     late: list[Callable[[], None]] = field(default_factory=list)
 
+    def happens(self, kind: str) -> bool:
+        """Whether this kind of fault comes now."""
+        return kind in self.kinds and self.schedule.chance(self.faulty)
+
     def refuse(self, what: str) -> None:
-        if self.down or self.dropped or (self.schedule.current() and self.schedule.chance(self.faulty)):
+        if self.down or self.dropped or (self.schedule.current() and self.happens("before")):
             self.schedule.hit("interleaving 28" if self.dropped else "fault: storage 503 before")
             raise TransientError(f"storage: {what} was refused")
-        if self.schedule.chance(self.faulty):
+        if self.happens("slow"):
             self.schedule.hit("fault: storage slow")
             self.schedule.clock.ms += self.schedule.rng.randint(1_000, 20_000)
 
@@ -41,9 +50,13 @@ class Table:
     def transact(self, partition: str, operations: Sequence[Operation]) -> list[str]:
         schedule = self.storage.schedule
         what = ",".join(f"{o.kind} {o.key[:13]}" for o in operations)
+        asked_ms = schedule.clock.ms
         actor = schedule.seam(f"transact {what}")
+        if actor and schedule.clock.ms - asked_ms > CONNECTION_MS:
+            schedule.hit("fault: connection gone")
+            raise TransientError("table: the connection was gone")
         self.storage.refuse("a transaction")
-        fault = schedule.rng.choice(("lost", "resent", "late")) if schedule.chance(self.storage.faulty) else ""
+        fault = next((kind for kind in ("lost", "resent", "late") if self.storage.happens(kind)), "")
         if fault == "late":
             schedule.hit("fault: transaction lands late")
             self.storage.late.append(lambda: self._late(partition, operations))
@@ -65,6 +78,8 @@ class Table:
                 schedule.hit("interleaving 22")
             raise
         self.commits(operations)
+        if operations[0].kind == "create" and operations[0].key.startswith("s-"):
+            schedule.seam("answered: commit")
         if fault == "lost":
             schedule.hit("fault: lost reply")
             raise OutcomeUnknownError("table: the reply was lost")
@@ -104,7 +119,8 @@ class Blobs:
         self.storage.schedule.seam(f"put {container} {path[-30:]}")
         self.storage.refuse("a blob")
         self.inner.put(container, path, data)
-        if self.storage.schedule.chance(self.storage.faulty / 2):
+        self.storage.schedule.seam("answered: put")
+        if self.storage.happens("blob"):
             self.storage.schedule.hit("fault: lost reply to a blob")
             raise TransientError("blob: the reply was lost")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.simulation.world.kafka import Entry
 from tests.simulation.world.schedule import DAY_S, Actor
 from tests.simulation.world.simulation import HOUR_MS, Simulation
 
@@ -32,6 +31,7 @@ class Weather:
             ("partition added", 0.1 * rare, self.add_partition), ("offsets expire", 0.15 * rare, self.expire),
             ("reset", 0.2 * rare, self.reset), ("other app", 0.15 * rare, self.other_app),
             ("table dropped", 0.08 * rare, self.table_dropped), ("week off", 0.05 * rare, self.week_off),
+            ("litter", 0.6 * rare, self.litter),
             ("days pass", 0.1 * rare, self.days_pass),
         ]  # fmt: skip
         only = self.sim.profile.only
@@ -63,12 +63,12 @@ class Weather:
         actor.frozen_until_ms = 0
         if actor.kind != "deliver":
             return
-        if actor.at.startswith(("transact create s-", "put")):
+        if actor.at.startswith(("transact create s-", "put", "answered: put")):
             if moved:
                 sim.schedule.hit("interleaving 1")
             elif slept_ms > 7 * DAY_S * 1000 and sim.litter_swept_at_ms > actor.started_ms:
                 sim.schedule.hit("interleaving 2")
-        if actor.at.startswith(("queue", "transact merge")) and any(
+        if actor.at.startswith(("queue", "transact merge", "answered: commit")) and any(
             segment.attempts for segment in sim.ledger.segments()
         ):
             sim.schedule.hit("interleaving 3")
@@ -240,10 +240,9 @@ class Weather:
         kafka.repeatable |= {entry.uid for offset, entry in log.entries.items() if offset >= cut}
         log.entries = {o: e for o, e in log.entries.items() if o < cut}
         log.end = cut
-        for _ in range(rng.choice((0, 0, old_end - cut + 2))):
-            kafka.uids += 1
-            log.append(Entry(kafka.uids, b'{"n":%d}' % kafka.uids))
         log.excused_below = max(log.excused_below, old_end)
+        for _ in range(rng.choice((0, 0, old_end - cut + 2))):
+            kafka.produce(kafka.logs.index(log))
         self._say("log truncated")
 
     def recreate(self) -> None:
@@ -331,6 +330,21 @@ class Weather:
         self._say("week off")
         self.sim.schedule.hit("interleaving 17")
         self.rebalance()
+
+    def litter(self) -> None:
+        """A batch freezes between staging and commit, for longer than litter is kept, and nobody goes on."""
+        sim = self.sim
+        actor = next((a for a in sim.schedule.actors if a.kind == "deliver" and a.at == "answered: put"), None)
+        if actor is None or not self._has_rest() or sim.storage.down or sim.storage.dropped:
+            return
+        for other in [each for each in sim.schedule.actors if each is not actor]:
+            sim.schedule.kill(other)
+        actor.position_when_frozen = sim.positions()
+        sim.schedule.freeze(actor, 8 * DAY_S)
+        sim.schedule.clock.ms += int(8.01 * DAY_S * 1000)
+        sim.sweep(0)
+        while 0 in sim.sweeping and sim.sweeping[0].calls < 1_000:
+            sim.schedule.step(sim.sweeping[0])
 
     def days_pass(self) -> None:
         """Nothing is under way but what is frozen; then the sweepers look for what is old."""

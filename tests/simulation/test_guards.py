@@ -1,0 +1,70 @@
+"""Each guard of the protocol is taken away, and the simulation finds what it is there for.
+
+Nothing is patched: what is passed into sinkcore lies, or does not answer (tests/simulation/without.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.simulation.run import run_all
+from tests.simulation.world.simulation import Guards, Profile
+
+# What each guard is there for, by the number of the hole in the experiments that found it: the kind of run in which
+# it shows, the guard, what is found, and within how many seeds.
+HOLES = {
+    "1 silence": (Profile(skips=True), Guards(sees_silence=False), ("ENDLESS", "LOST"), 60),
+    "2 positions before the first batch": (Profile(skips=True), Guards(starts_first=False), ("LOST",), 200),
+    "3 no commit past the deadline": (
+        Profile(rare=4.0, skips=False),
+        Guards(host_deadline=False, failures_read=False),
+        ("LOST", "failed"),
+        200,
+    ),
+    "4 holes inside a list": (
+        Profile(skips=True, transactions=True),
+        Guards(committed_known=False),
+        ("LOST",),
+        400,
+    ),
+    "6 questions have a deadline": (Profile(transactions=True), Guards(reads_end=False), ("ENDLESS",), 400),
+    "7 the segment's row is read after a conflict": (
+        Profile(
+            mode="metadata",
+            storage_faulty=0.1,
+            storage_faults=("resent",),
+            adx_faulty=0.0,
+            only=("step", "poll", "invoke", "commit", "produce", "sweep"),
+        ),
+        Guards(read_back=False),
+        ("left to the sweeper",),
+        60,
+    ),
+    "8 no queueing past the deadline": (
+        Profile(mode="metadata", deaths=3.0),
+        Guards(host_deadline=False),
+        ("TWICE",),
+        400,
+    ),
+    "10 topic ids": (Profile(rare=4.0), Guards(topic_ids=False), ("LOST", "ENDLESS"), 100),
+}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_without_its_guard_the_simulation_finds_the_hole(hole: str) -> None:
+    profile, guards, kinds, seeds = HOLES[hole]
+
+    summary = run_all(range(seeds), replace(profile, guards=guards))
+
+    found = [(o.seed, each) for o in summary.broken for each in o.broken if each.startswith(kinds)]
+    assert found, f"{seeds} seeds, and only {[o.broken[:1] for o in summary.broken[:5]]}"
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_with_its_guard_the_same_runs_are_sound(hole: str) -> None:
+    profile, _, _, seeds = HOLES[hole]
+    summary = run_all(range(seeds), profile)
+
+    assert [(o.seed, o.broken[:2]) for o in summary.broken] == []
