@@ -2,7 +2,7 @@
 # checksum of what it was made from, so that nothing is done twice, and everything again that has changed.
 # GNU make 3.81, as macOS has it, is enough.
 
-.PHONY: help setup check test demo up bench clients package tools tools-python
+.PHONY: help setup check test simulate demo up bench clients package tools tools-python
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -13,6 +13,8 @@ PARTS := localrunner/parts
 CLIENTS := tests/clients
 PY := .venv/bin/python
 ARGS ?=
+SEED ?= 1
+RUNS ?= 2000
 
 NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 # The first of these that runs and is new enough makes .venv; `make PYTHON=...` names another.
@@ -41,6 +43,7 @@ help:
 	@echo 'make demo     prove on real data that every record arrives exactly once'
 	@echo 'make up       run the local stack until Ctrl-C'
 	@echo 'make test     run all tests'
+	@echo 'make simulate SEED=1 RUNS=2000   run the sink in a world made of each of so many seeds'
 	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
 	@echo 'make bench    print the benchmark'
 	@echo "make clients  try Microsoft's Python, JavaScript and Java clients on the ADX double, as a table"
@@ -59,6 +62,10 @@ check: tools-python $(PYTHON_STAMP)
 # A file's tests stay together, since they share what they start. Three processes keep two cores busy: most tests wait.
 test: setup
 	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
+
+# Needs Python alone: neither Kafka nor Azurite runs.
+simulate: tools-python $(PYTHON_STAMP)
+	$(PY) -m tests.simulation --seed $(SEED) --runs $(RUNS)
 
 demo: setup
 	$(PY) -m localrunner demo $(ARGS)

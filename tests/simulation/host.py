@@ -241,10 +241,7 @@ class Host:
         events = events_of(batch.records, topic)
         batch.started_ms, self.ran = self.scheduler.ms, True
         actor = self.scheduler.start(
-            self.worker,
-            f"{self.name} invocation",
-            lambda: sink.deliver(topic, events),
-            lambda e: self._ended(batch, e),
+            self.worker, f"{self.name} invocation", lambda: sink.deliver(topic, events), lambda e: self._ended(batch, e)
         )
         actor.notes |= {"batch": batch, "host": self}
         self._invocation = actor
@@ -256,11 +253,7 @@ class Host:
         if self._invocation is not None:
             self.watch.ended(self._invocation, error)
         self._invocation = None
-        if (
-            error is not None
-            and not isinstance(error, SinkError | RuntimeError)
-            and type(error).__name__ != "Killed"
-        ):
+        if error is not None and not isinstance(error, SinkError | RuntimeError) and type(error).__name__ != "Killed":
             raise error
         if error is None or self.skips:
             if error is not None:
@@ -295,13 +288,7 @@ class Host:
 
     def sweep(self) -> bool:
         """The sweeper runs in this host's worker, unless one does already; whether it does now."""
-        if (
-            not self.alive
-            or self.worker is None
-            or self.worker.dead
-            or self.worker.frozen
-            or self._sweep is not None
-        ):
+        if not self.alive or self.worker is None or self.worker.dead or self.worker.frozen or self._sweep is not None:
             return False
         sweeper = self.sweeper
         assert sweeper is not None

@@ -75,9 +75,7 @@ def _without_doubtful(world: World, rows: Counter[int], faults: list[str]) -> li
     if world.metadata:
         allowed = world.watch.frozen_at_put
     excused = {uid for path in sorted(allowed) for uid in _uids_of(world, path)}
-    kept = [
-        fault for fault in faults if not fault.startswith("TWICE") or int(fault.split()[2][:-1]) not in excused
-    ]
+    kept = [fault for fault in faults if not fault.startswith("TWICE") or int(fault.split()[2][:-1]) not in excused]
     if len(kept) < len(faults):
         world.watch.count(FROZEN_AT_PUT if world.metadata else "a segment repeated without metadata")
     return kept

@@ -77,7 +77,9 @@ class SimKafka:
             return {p: Answer([], first, 0, "unanswered") for p, (first, _) in asked.items()}
 
         def call() -> dict[int, Answer]:
-            return self.inner.read(topic, asked, budget_s=budget_s, max_records=max_records, max_bytes=max_bytes)
+            return self.inner.read(
+                topic, asked, budget_s=budget_s, max_records=max_records, max_bytes=max_bytes
+            )
 
         return self._ask("read", call)
 

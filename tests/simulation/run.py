@@ -11,10 +11,10 @@ from functools import partial
 from multiprocessing import get_context
 
 from sinkcore.operate import start_topic
-from tests.simulation.world.invariants import EndlessError, settle, violations
-from tests.simulation.world.kafka import TOPIC
-from tests.simulation.world.simulation import Profile, Simulation, quiet
-from tests.simulation.world.weather import Weather
+from tests.simulation.parts.invariants import EndlessError, settle, violations
+from tests.simulation.parts.kafka import TOPIC
+from tests.simulation.parts.simulation import Profile, Simulation, quiet
+from tests.simulation.parts.weather import Weather
 
 EVENTS = 200
 INTERLEAVINGS = 29

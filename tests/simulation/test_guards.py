@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from tests.simulation.parts.simulation import Guards, Profile
 from tests.simulation.run import run_all
-from tests.simulation.world.simulation import Guards, Profile
 
-# What each guard is there for, by the number of the hole in the experiments that found it: the kind of run in which
-# it shows, the guard, what is found, and within how many seeds.
+# By the number of the hole that each guard closes: the kind of run in which it shows, the guard, what is found, and
+# within how many seeds.
 HOLES = {
     "1 silence": (Profile(skips=True), Guards(sees_silence=False), ("ENDLESS", "LOST"), 60),
     "2 positions before the first batch": (Profile(skips=True), Guards(starts_first=False), ("LOST",), 200),

@@ -12,7 +12,7 @@ from sinkcore.gaps import Answer, KafkaLog, TopicState
 from sinkcore.table import Operation, Row, Table
 
 if TYPE_CHECKING:
-    from tests.simulation.world.simulation import Guards
+    from tests.simulation.parts.simulation import Guards
 
 
 @dataclass
@@ -39,8 +39,14 @@ class BlindKafka:
         return self.inner.offsets_at(topic, timestamp_ms, partitions)
 
     def read(
-        self, topic: str, asked: Mapping[int, tuple[int, int]], *, budget_s: float, max_records: int, max_bytes: int
-    ) -> dict[int, Answer]:  # fmt: skip
+        self,
+        topic: str,
+        asked: Mapping[int, tuple[int, int]],
+        *,
+        budget_s: float,
+        max_records: int,
+        max_bytes: int,
+    ) -> dict[int, Answer]:
         budget_s = budget_s if self.guards.reads_end else float("inf")
         return self.inner.read(topic, asked, budget_s=budget_s, max_records=max_records, max_bytes=max_bytes)
 

@@ -32,12 +32,7 @@ RECORDS_MAX = 160
 SWEEP_MS, SWEEP_MS_MAX = 30_000, 6 * 3_600_000
 SETTLE_SWEEPS_MAX = 300
 DAY_MS = 86_400_000
-MODES = (
-    ("effectively_once", True),
-    ("effectively_once", False),
-    ("exactly_once", True),
-    ("effectively_once", True),
-)
+MODES = (("effectively_once", True), ("effectively_once", False), ("exactly_once", True), ("effectively_once", True))
 
 
 class EndlessError(AssertionError):
@@ -193,9 +188,7 @@ class World:
 
     def _plain_sink(self) -> Sink:
         clock = ProcessClock(self.scheduler)
-        return replace(
-            self.new_sink(clock), table=self.memory_table, blobs=self.memory_blobs, kafka=self.kafka.inner
-        )
+        return replace(self.new_sink(clock), table=self.memory_table, blobs=self.memory_blobs, kafka=self.kafka.inner)
 
     def _produce_on(self) -> None:
         if self.calm:
@@ -208,9 +201,7 @@ class World:
                 kind = "tombstone" if draw > 1 - self.theme.tombstones else kind
                 self.kafka.produce(partition, kind)
         self._note_topic()
-        self.scheduler.after(
-            max(self.rng.randint(100, 8_000), self.away_until_ms - self.scheduler.ms), self._produce_on
-        )
+        self.scheduler.after(max(self.rng.randint(100, 8_000), self.away_until_ms - self.scheduler.ms), self._produce_on)
 
     def _note_topic(self) -> None:
         """A new topic's records are the sink's to tell apart once the ledger has its id."""

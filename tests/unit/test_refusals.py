@@ -203,6 +203,19 @@ def test_broken_data_is_read_from_kafka_again_and_queued_as_a_new_blob() -> None
     assert the_segment(world).dead_letters == 1
 
 
+def test_a_segment_whose_log_was_cut_short_inside_it_is_failed_instead_of_being_asked_for_without_end() -> None:
+    """At the offsets that are gone Kafka answers "not yet", and what comes there later is not what was there."""
+    world = World()
+    world.sink().deliver(TOPIC, world.batch(Sent(b'{"n":%d}' % n, n) for n in range(4)))
+    refuse(world, "BadRequest_InvalidBlob", times=1)
+    world.kafka.topics[TOPIC][0].end = 2
+    sweep_late(world, 2)
+
+    assert the_segment(world).state == "failed"
+    assert blob_states(world) == ["failed"]
+    assert list(world.ledger.open_segments()) == []
+
+
 def test_data_that_is_refused_twice_becomes_dead_letters_once(caplog: pytest.LogCaptureFixture) -> None:
     world = a_world()
     refuse(world, "BadRequest_InvalidBlob")

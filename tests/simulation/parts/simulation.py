@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,11 +17,11 @@ from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.sweep import Sweeper
 from sinkcore.table import Operation
-from tests.simulation.world.adx import Adx
-from tests.simulation.world.hosts import Host
-from tests.simulation.world.kafka import TOPIC, Kafka
-from tests.simulation.world.schedule import Actor, HostClock, Killed, Schedule
-from tests.simulation.world.storage import Blobs, Storage, Table
+from tests.simulation.parts.adx import Adx
+from tests.simulation.parts.hosts import Host
+from tests.simulation.parts.kafka import TOPIC, Kafka
+from tests.simulation.parts.schedule import Actor, HostClock, Killed, Schedule
+from tests.simulation.parts.storage import Blobs, Storage, Table
 from tests.support.app import settings_of
 from tests.support.memory import MemoryBlobs, MemoryTable, SameThread
 
@@ -195,7 +195,7 @@ class Simulation:
         """The position of each partition that has one."""
         return {p: position.next_offset for p, position in self.ledger.positions().items()}
 
-    def _committed(self, operations: list[Operation]) -> None:
+    def _committed(self, operations: Sequence[Operation]) -> None:
         actor = self.schedule.current()
         kinds = [(o.kind, o.key[:2]) for o in operations]
         hit = self.schedule.hit

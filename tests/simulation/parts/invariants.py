@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from sinkcore.operate import audit, release
 from sinkcore.sink import Topic
-from tests.simulation.world.kafka import TOPIC
-from tests.simulation.world.schedule import Actor
-from tests.simulation.world.simulation import Simulation
+from tests.simulation.parts.kafka import TOPIC
+from tests.simulation.parts.schedule import Actor
+from tests.simulation.parts.simulation import Simulation
 
 STEPS_MAX = 6_000
 SWEEPS_MAX = 60
@@ -39,7 +39,10 @@ def settle(sim: Simulation) -> int:
         for _ in range(200 if hosts_return else 0):
             before = sim.schedule.events
             for host in sim.hosts:
-                host.poll(), host.flush(), host.invoke(), host.commit()
+                host.poll()
+                host.flush()
+                host.invoke()
+                host.commit()
             _run_all(sim)
             if before == sim.schedule.events:
                 break
@@ -89,15 +92,15 @@ def _is_settled(sim: Simulation) -> bool:
 
 def _left(sim: Simulation) -> list[str]:
     ledger, positions = sim.ledger, sim.positions()
-    row = ledger.topic()
+    row, guards = ledger.topic(), sim.profile.guards
     ends = {p: log.stable for p, log in enumerate(sim.kafka.logs) if log.end}
     return [
         *(f"segment {each.segment.id} {each.segment.state}" for each in ledger.open_segments()),
         *(f"gap {gap.key}" for gap in ledger.gaps()),
         *(f"partition {p} at {positions.get(p)} of {end}" for p, end in ends.items() if positions.get(p) != end),
         *(["messages in ADX's queue"] if sim.adx.queued else []),
-        *(["messages in the failures queue"] if sim.adx.failures.messages and sim.profile.guards.failures_read else []),
-        *(["topic made again, not noticed"] if row and sim.profile.guards.topic_ids
+        *(["failures that nobody noted"] if sim.adx.failures.messages and guards.failures_read else []),
+        *(["topic made again, not noticed"] if row and guards.topic_ids
           and row.topic_id != f"id-{sim.kafka.incarnation}" else []),
     ]  # fmt: skip
 
@@ -131,7 +134,8 @@ def violations(sim: Simulation) -> Iterator[str]:
         for r in segment.ranges for o in range(r.first_offset, r.next_offset)
     }  # fmt: skip
     log_changed = any(
-        counts[f"fault: {n}"] for n in ("compaction", "retention", "log truncated", "topic made again")
+        sim.schedule.counts[f"fault: {n}"]
+        for n in ("compaction", "retention", "log truncated", "topic made again")
     )
     if failed and not log_changed:
         yield f"failed though Kafka has everything: {sorted(failed)}"
@@ -184,8 +188,8 @@ def _repeated(sim: Simulation, dead: Counter[int]) -> Iterator[str]:
 
 def _left_behind(sim: Simulation) -> Iterator[str]:
     """A segment that the sweeper had to queue though nobody died, froze, or was refused by storage or ADX."""
-    reasons = ("killed", "frozen", "adx", "queue", "storage 503", "storage slow", "lost reply", "transaction lands",
-               "General", "BadRequest", "Download")  # fmt: skip
+    reasons = ("killed", "frozen", "adx", "queue", "storage 503", "storage slow", "lost reply",
+               "transaction lands", "General", "BadRequest", "Download")  # fmt: skip
     if any(name.startswith(tuple(f"fault: {reason}" for reason in reasons)) for name in sim.schedule.counts):
         return
     for segment in sim.ledger.segments():

@@ -9,14 +9,14 @@ import azure.functions as func
 
 from sinkcore.errors import TransientError
 from sinkcore.gaps import Answer, TopicState
-from tests.simulation.world.schedule import Schedule
+from tests.simulation.parts.schedule import Actor, Schedule
 
 TOPIC = "flights"
 
 
 @dataclass(eq=False)
 class Entry:
-    """What an offset holds: `record`, `open`, `aborted`, `marker` or `gone` (compacted); `uid` tells records apart."""
+    """What an offset holds: `record`, `open`, `aborted`, `marker` or `gone` (compacted)."""
 
     uid: int
     value: bytes
@@ -134,8 +134,14 @@ class Kafka:
         raise NotImplementedError("no route of the simulation starts at a time")
 
     def read(
-        self, topic: str, asked: Mapping[int, tuple[int, int]], *, budget_s: float, max_records: int, max_bytes: int
-    ) -> dict[int, Answer]:  # fmt: skip
+        self,
+        topic: str,
+        asked: Mapping[int, tuple[int, int]],
+        *,
+        budget_s: float,
+        max_records: int,
+        max_bytes: int,
+    ) -> dict[int, Answer]:
         actor = self._ask(f"read {dict(asked)}")
         answers: dict[int, Answer] = {}
         for partition, (first, end) in asked.items():
@@ -158,7 +164,7 @@ class Kafka:
     def _says_nothing(self, log: Log, first: int) -> bool:
         return log.stable < first < log.end
 
-    def _ask(self, what: str) -> object:
+    def _ask(self, what: str) -> Actor | None:
         actor = self.schedule.seam(f"kafka {what}")
         if self.down or (actor and self.schedule.chance(0.01)):
             self.schedule.hit("fault: kafka down")

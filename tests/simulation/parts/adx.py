@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.failures import FailedIngestion
 from sinkcore.segment import Blob
-from tests.simulation.world.schedule import Schedule
+from tests.simulation.parts.schedule import Schedule
 from tests.support.memory import MemoryBlobs, MemoryFailures
 
 BATCHING_S = 60.0

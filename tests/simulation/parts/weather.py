@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.simulation.world.schedule import DAY_S, Actor
-from tests.simulation.world.simulation import HOUR_MS, Simulation
+from tests.simulation.parts.schedule import DAY_S, Actor
+from tests.simulation.parts.simulation import HOUR_MS, Simulation
 
 
 @dataclass(eq=False)
@@ -19,8 +19,8 @@ class Weather:
     def __post_init__(self) -> None:
         rare, deaths = self.sim.profile.rare, self.sim.profile.deaths
         events: list[tuple[str, float, Callable[[], object]]] = [
-            ("step", 40, self.step), ("poll", 6, self.poll), ("invoke", 10, self.invoke), ("commit", 4, self.commit),
-            ("sweep", 1.5, self.sweep), ("produce", 5, self.produce), ("time", 3, self.time),
+            ("step", 40, self.step), ("poll", 6, self.poll), ("invoke", 10, self.invoke),
+            ("commit", 4, self.commit), ("sweep", 1.5, self.sweep), ("produce", 5, self.produce), ("time", 3, self.time),
             ("kill", 0.5 * deaths, self.kill), ("freeze", 0.6 * deaths, self.freeze),
             ("rebalance", 0.8, self.rebalance), ("host dies", 0.2 * deaths, self.host_dies),
             ("storage down", 0.3, self.storage), ("adx down", 0.3, self.adx), ("kafka down", 0.2, self.kafka),
@@ -266,7 +266,7 @@ class Weather:
                 sim.schedule.hit("interleaving 26")
 
     def add_partition(self) -> None:
-        from tests.simulation.world.kafka import Log
+        from tests.simulation.parts.kafka import Log
 
         kafka = self.sim.kafka
         if len(kafka.logs) >= 5:
@@ -314,13 +314,13 @@ class Weather:
             self.sim.schedule.hit("interleaving 27")
             self.rebalance()
 
-    def _has_rest(self) -> bool:
+    def _is_at_rest(self) -> bool:
         """Whether ADX and the sweeper have done their work: what waits for longer than blobs are kept is lost."""
         sim = self.sim
-        return not (sim.adx.queued or sim.adx.failures.messages or list(sim.ledger.open_segments()))
+        return not sim.adx.queued and not sim.adx.failures.messages and not list(sim.ledger.open_segments())
 
     def week_off(self) -> None:
-        if not self._has_rest():
+        if not self._is_at_rest():
             return
         for host in self.sim.hosts:
             host.die()
@@ -335,7 +335,7 @@ class Weather:
         """A batch freezes between staging and commit, for longer than litter is kept, and nobody goes on."""
         sim = self.sim
         actor = next((a for a in sim.schedule.actors if a.kind == "deliver" and a.at == "answered: put"), None)
-        if actor is None or not self._has_rest() or sim.storage.down or sim.storage.dropped:
+        if actor is None or not self._is_at_rest() or sim.storage.down or sim.storage.dropped:
             return
         for other in [each for each in sim.schedule.actors if each is not actor]:
             sim.schedule.kill(other)
@@ -348,7 +348,7 @@ class Weather:
 
     def days_pass(self) -> None:
         """Nothing is under way but what is frozen; then the sweepers look for what is old."""
-        if not self._has_rest() or any(not self.sim.schedule.is_frozen(a) for a in self.sim.schedule.actors):
+        if not self._is_at_rest() or any(not self.sim.schedule.is_frozen(a) for a in self.sim.schedule.actors):
             return
         self.sim.schedule.clock.ms += 8 * DAY_S * 1000
         self._say("eight days pass")

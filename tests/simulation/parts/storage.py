@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from sinkcore.errors import ConflictError, OutcomeUnknownError, TransientError
 from sinkcore.table import Operation, Row
-from tests.simulation.world.schedule import Schedule
+from tests.simulation.parts.schedule import Schedule
 from tests.support.memory import MemoryBlobs, MemoryTable
-
 
 # Who is frozen for longer while a request is on its way finds no connection any more when it wakes.
 CONNECTION_MS = 3_600_000

@@ -1,7 +1,7 @@
 """A Functions host: the Kafka extension's list, its channel, one invocation at a time, and what it then commits.
 
-Source: docs/delivery.md, "What a batch looks like": the list and the channel survive a rebalance, offsets are stored
-when an invocation has ended, and for partitions that are assigned at that moment.
+Source: docs/delivery.md, "What a batch looks like": list and channel survive a rebalance, offsets are stored when
+an invocation has ended, and for partitions that are assigned at that moment.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sinkcore.sink import Sink
-from tests.simulation.world.kafka import TOPIC, Kafka, Seen, events_of
-from tests.simulation.world.schedule import Actor, HostClock, Killed, Schedule
+from tests.simulation.parts.kafka import TOPIC, Kafka, Seen, events_of
+from tests.simulation.parts.schedule import Actor, HostClock, Killed, Schedule
 
 BATCH_MAX = 12
 
@@ -56,7 +56,7 @@ class Host:
         return at
 
     def poll(self) -> None:
-        """Up to a few records of each partition come into the list, in runs, unless both channel and list are full."""
+        """A few records of each partition come into the list, in runs, unless it is full."""
         if len(self.listed) >= BATCH_MAX:
             return
         for p in sorted(self.fetch):
