@@ -43,7 +43,7 @@ help:
 	@echo 'make demo     prove on real data that every record arrives exactly once'
 	@echo 'make up       run the local stack until Ctrl-C'
 	@echo 'make test     run all tests'
-	@echo 'make simulate SEED=1 RUNS=2000   run the sink in a world made of each of so many seeds'
+	@echo 'make simulate  run the sink in worlds made of seeds, as SEED=1 RUNS=2000'
 	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
 	@echo 'make bench    print the benchmark'
 	@echo "make clients  try Microsoft's Python, JavaScript and Java clients on the ADX double, as a table"

@@ -54,7 +54,7 @@ class Summary:
         self.broken += other.broken
 
 
-def run(seed: int, profile: Profile | None = None, events: int = EVENTS) -> Outcome:
+def run(seed: int, profile: Profile | None = None) -> Outcome:
     """The seed's schedule, to its settled end."""
     with quiet():
         sim = Simulation(seed, profile or Profile())
@@ -66,7 +66,7 @@ def run(seed: int, profile: Profile | None = None, events: int = EVENTS) -> Outc
         weather.rebalance()
         sweeps, broken = 0, []
         try:
-            while sim.schedule.events < events:
+            while sim.schedule.events < sim.profile.events:
                 weather.blow()
             sweeps = settle(sim)
         except EndlessError as endless:

@@ -12,8 +12,7 @@ import pytest
 from tests.simulation.parts.simulation import Guards, Profile
 from tests.simulation.run import run_all
 
-# By the number of the hole that each guard closes: the kind of run in which it shows, the guard, what is found, and
-# within how many seeds.
+# By the hole that each guard closes: the kind of run, the guard, what is found, and within how many seeds.
 HOLES = {
     "1 silence": (Profile(skips=True), Guards(sees_silence=False), ("ENDLESS", "LOST"), 60),
     "2 positions before the first batch": (Profile(skips=True), Guards(starts_first=False), ("LOST",), 200),
@@ -24,12 +23,22 @@ HOLES = {
         200,
     ),
     "4 holes inside a list": (
-        Profile(skips=True, transactions=True),
+        Profile(
+            skips=True,
+            transactions=True,
+            storage_faulty=0.0,
+            rare=0.1,
+            events=1_000,
+            weights=(
+                *(("rebalance", 4.0), ("transaction", 2.0), ("kill", 3.0), ("commit", 3.0)),
+                *(("storage down", 0.0), ("table missing", 0.0), ("adx down", 0.0)),
+            ),
+        ),
         Guards(committed_known=False),
         ("LOST",),
-        400,
+        24,
     ),
-    "6 questions have a deadline": (Profile(transactions=True), Guards(reads_end=False), ("ENDLESS",), 400),
+    "6 questions have a deadline": (Profile(transactions=True), Guards(reads_end=False), ("ENDLESS",), 130),
     "7 the segment's row is read after a conflict": (
         Profile(
             mode="metadata",
@@ -43,10 +52,20 @@ HOLES = {
         60,
     ),
     "8 no queueing past the deadline": (
-        Profile(mode="metadata", deaths=3.0),
+        Profile(
+            mode="metadata",
+            storage_faulty=0.0,
+            adx_faulty=0.0,
+            freeze_at="answered: commit",
+            events=400,
+            weights=(
+                *(("freeze", 30.0), ("time", 2.0), ("sweep", 4.0)),
+                *(("adx down", 0.0), ("kill", 0.0), ("storage down", 0.0)),
+            ),
+        ),
         Guards(host_deadline=False),
         ("TWICE",),
-        400,
+        60,
     ),
     "10 topic ids": (Profile(rare=4.0), Guards(topic_ids=False), ("LOST", "ENDLESS"), 100),
 }

@@ -9,9 +9,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from tests.simulation.parts.simulation import MODES, Profile
 from tests.simulation.run import EVENTS, INTERLEAVINGS, digest, run, run_all, text_of
 
 RUNS = 2_000
+DOUBT_RUNS = 300
 # Each of them is met in RUNS schedules; a fault that is never met proves nothing.
 FAULTS = (
     *("412", "503 after commit", "storage 503 before", "lost reply", "lost reply to a blob", "storage slow"),
@@ -54,3 +58,22 @@ def test_whatever_happens_nothing_is_lost_or_repeated_and_everything_ends() -> N
     assert [name for name in wanted if not summary.counts[name]] == []
     for name in sorted(summary.counts):
         print(f"{summary.counts[name]:8} {name}")  # noqa: T201 - shown with `-s`, and when the test fails
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_doubt_repeats_nothing_and_without_metadata_one_segment_a_death_at_most(mode: str) -> None:
+    """A thousand deaths in each mode, all of them between the queue's answer and the mark."""
+    profile = Profile(
+        mode=mode,
+        storage_faulty=0.0,
+        adx_faulty=0.0,
+        kill_at="transact merge s-",
+        weights=(("kill", 60.0),),
+        only=("step", "poll", "invoke", "commit", "sweep", "produce", "time", "kill"),
+    )
+
+    summary = run_all(range(DOUBT_RUNS), profile)
+
+    assert not summary.broken, "\n\n".join(text_of(outcome) for outcome in summary.broken[:3])
+    assert summary.counts["interleaving 4"] >= 1_000
+    assert bool(summary.counts["repeated: segments without metadata"]) == (mode == "no metadata")

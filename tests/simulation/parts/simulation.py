@@ -64,6 +64,11 @@ class Profile:
     rare: float = 1.0
     deaths: float = 1.0
     guards: Guards = Guards()
+    events: int = 200
+    # How much oftener than usual an event comes; where a freeze or a death meets its actor.
+    weights: tuple[tuple[str, float], ...] = ()
+    freeze_at: str = ""
+    kill_at: str = ""
     # Only a directed test leaves random events out.
     only: tuple[str, ...] = ()
 

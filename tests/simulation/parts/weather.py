@@ -20,7 +20,9 @@ class Weather:
         rare, deaths = self.sim.profile.rare, self.sim.profile.deaths
         events: list[tuple[str, float, Callable[[], object]]] = [
             ("step", 40, self.step), ("poll", 6, self.poll), ("invoke", 10, self.invoke),
-            ("commit", 4, self.commit), ("sweep", 1.5, self.sweep), ("produce", 5, self.produce), ("time", 3, self.time),
+
+            ("commit", 4, self.commit), ("sweep", 1.5, self.sweep), ("produce", 5, self.produce),
+            ("time", 3, self.time),
             ("kill", 0.5 * deaths, self.kill), ("freeze", 0.6 * deaths, self.freeze),
             ("rebalance", 0.8, self.rebalance), ("host dies", 0.2 * deaths, self.host_dies),
             ("storage down", 0.3, self.storage), ("adx down", 0.3, self.adx), ("kafka down", 0.2, self.kafka),
@@ -36,7 +38,8 @@ class Weather:
         ]  # fmt: skip
         only = self.sim.profile.only
         self.events = [each for each in events if not only or each[0] in only]
-        self.weights = [weight for _, weight, _ in self.events]
+        more = dict(self.sim.profile.weights)
+        self.weights = [weight * more.get(name, 1.0) for name, weight, _ in self.events]
 
     def blow(self) -> None:
         """One event happens."""
@@ -135,8 +138,9 @@ class Weather:
 
     def kill(self) -> None:
         schedule = self.sim.schedule
-        if schedule.actors:
-            actor = schedule.rng.choice(schedule.actors)
+        alive = [actor for actor in schedule.actors if actor.at.startswith(self.sim.profile.kill_at)]
+        if alive:
+            actor = schedule.rng.choice(alive)
             if actor.kind == "deliver" and actor.at.startswith("transact merge s-"):
                 schedule.hit("interleaving 4")
             schedule.kill(actor)
@@ -144,6 +148,7 @@ class Weather:
     def freeze(self) -> None:
         schedule = self.sim.schedule
         free = [actor for actor in schedule.actors if not schedule.is_frozen(actor)]
+        free = [actor for actor in free if actor.at.startswith(self.sim.profile.freeze_at)]
         if free:
             actor = schedule.rng.choice(free)
             actor.position_when_frozen = self.sim.positions()
