@@ -32,7 +32,7 @@ class Seen:
         return times
 
 
-def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -> None:
+def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, turn: Deadline) -> None:
     """The topic is the one that was started, each partition has a position, and none is silent with records left.
 
     Raises:
@@ -56,10 +56,10 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
     for partition, end in ends.items():
         position = positions[partition]
         times = seen.sweeps_at(topic.group, position)
-        if end <= position.next_offset or times < SILENT_SWEEPS or deadline.is_past():
+        if end <= position.next_offset or times < SILENT_SWEEPS or turn.is_past():
             continue
         # A commit marker at the end is no record: it only moves the position.
-        if drain(sink, topic, position, end, deadline):
+        if drain(sink, topic, position, end, deadline, turn):
             event(
                 "trigger_silent",
                 logging.ERROR,

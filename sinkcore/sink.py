@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
-from sinkcore.errors import OutcomeUnknownError, PositionMovedError, TransientError
+from sinkcore.errors import LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
 from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
@@ -135,7 +135,7 @@ class Sink:
             row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start, self.clock.now_ms())
             known = self._topics[name] = Topic(name, group, ledger, row, now_s)
         elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
-            known.row, known.row_read_s = known.ledger.topic() or known.row, now_s
+            known.row, known.row_read_s = _still_there(known), now_s
         return known
 
     def _hold_back(self, topic: Topic) -> None:
@@ -161,6 +161,7 @@ class Sink:
         positions = topic.ledger.positions()
         missing = {s.partition: s.offsets[0] for s in slices if s.partition not in positions}
         if missing:
+            topic.row = _still_there(topic)
             positions |= places(self.kafka, topic.row, topic.group, missing, missing)
             if any(partition not in positions for partition in missing):
                 raise TransientError(f"{topic.name}: Kafka does not say where a new partition begins; try again")
@@ -194,7 +195,7 @@ class Sink:
         row = replace(topic.row, sparse="a hole was proven empty")
         if topic.ledger.change_topic(row):
             event("topic_sparse", topic=topic.name)
-        topic.row = topic.ledger.topic() or topic.row
+        topic.row = _still_there(topic)
 
     def _deliver(self, topic: Topic, slices: Sequence[Slice], moves: Sequence[Move], deadline: Deadline) -> None:
         """`moves`, what is left of `slices` as far as we know, is committed as one segment, and queued."""
@@ -256,6 +257,9 @@ class Sink:
             return  # Read back after a freeze in which both our clocks stood still: it is the sweeper's by now.
         # Only this invocation could have queued it until now, and it has not.
         opened = replace(opened, segment=opened.segment.with_waiting_blobs("unsent"))
+        if topic.row.probes:  # ADX does not take segments: the sweeper alone finds out when it does again.
+            topic.ledger.note(opened, opened.segment)
+            return
         if not self.queueing.finish(topic.ledger, opened, deadline, staged.bodies):
             return
         segment = opened.segment
@@ -271,6 +275,17 @@ class Sink:
             stored_size_bytes=sum(blob.stored_size_bytes for blob in segment.blobs),
             duration_ms=round(deadline.spent_s() * 1000),
         )
+
+
+def _still_there(topic: Topic) -> TopicRow:
+    """The row of a topic that was started: where it is gone, so is the ledger, and nothing begins anew."""
+    row = topic.ledger.topic()
+    if row is None:
+        raise LedgerError(
+            f"{topic.name}: its row is gone from the ledger, which was emptied or replaced; restore the table. To "
+            "begin anew, stop the app and run `python -m sinkctl start`"
+        )
+    return row
 
 
 def _partition(piece: Slice) -> int:

@@ -116,6 +116,13 @@ class AzureBlobs:
         except AzureError as error:
             raise _refusal(container, error) from None
 
+    def has_container(self, container: str) -> bool:
+        """Whether the container exists."""
+        try:
+            return self._service.get_container_client(container).exists()
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
     def create_container_if_missing(self, container: str) -> None:
         """The container exists."""
         try:

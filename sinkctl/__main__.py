@@ -135,7 +135,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         settings = read_settings(values)
         from sinkcore.clients import build_app
 
-        return VERBS[asked.verb](build_app(settings).sink, asked)
+        return VERBS[asked.verb](build_app(settings, new_ledger=asked.verb == "start").sink, asked)
     except ConfigError as error:
         print("\n".join(error.faults), file=sys.stderr)
         return EXIT_FAULTS
