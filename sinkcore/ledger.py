@@ -230,6 +230,12 @@ class Ledger:
             operations.append(rows.create(f"o-{segment.id}", {}))
         return self._try(operations)
 
+    def reopen_as_gaps(self, opened: OpenSegment, gaps: Sequence[Gap]) -> bool:
+        """The segment is no more and its offsets wait in `gaps`; False if it has changed meanwhile."""
+        key = opened.segment.id
+        gone = [rows.delete(f"s-{key}", opened.etag), rows.delete(f"o-{key}", opened.open_etag)]
+        return self._try([*gone, *(rows.create(gap_key(gap, key), gap_values(gap)) for gap in gaps)])
+
     def _create(self, partition: str, key: str, values: dict[str, str]) -> None:
         """The row is there, ours or another's."""
         if self._table.get(partition, key) is not None:

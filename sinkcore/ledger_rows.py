@@ -22,6 +22,8 @@ VERSION = 1
 # Why a gap is there about which a person has decided, however large it is.
 RELEASED = "released"
 REPLAY = "replay"
+# It was in a segment whose blobs are gone.
+REOPENED = "reopened"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from sinkcore.drain import STEP_BUDGET_S, STEP_BYTES, STEP_RECORDS
 from sinkcore.encode import Body, encode
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import OpenSegment
+from sinkcore.queueing import dead_letters_path
 from sinkcore.records import Refused, Slice, record_of, slices_of
 from sinkcore.routes import Route
-from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
+from sinkcore.segment import GONE, Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.sink import Sink, Topic
 from sinkcore.table import PROPERTY_MAX_CHARS
 from sinkcore.telemetry import event
@@ -69,6 +70,8 @@ class Mending:
     def _replaced(self, segment: Segment, blob: Blob, deadline: Deadline) -> list[Blob]:
         """The blobs that hold the refused one's records, staged."""
         routes = self.sink.settings.routes_of(segment.topic)
+        if blob.kind == "dead_letters":
+            raise _NotMendableError("its dead letters are gone, and the rest of it is with ADX")
         route = next((route for route in routes if (route.db, route.table) == (blob.db, blob.table)), None)
         if route is None:
             raise _NotMendableError("no route leads to its table any more")
@@ -78,7 +81,7 @@ class Mending:
         events = self._records(segment, deadline)
         settled = self._dead_offsets(segment)
         slices = slices_of([each for each in events if (each.partition, each.offset) not in settled])
-        if len(twins) > 1:
+        if blob.error != GONE and any(each.error != GONE for each in twins if each is not blob):
             return self._staged(segment, blob, [], _all_refused(slices, blob.error), route)
         encoded = encode(
             slices,
@@ -122,9 +125,16 @@ class Mending:
             msgspec.json.decode(line)
             for blob in segment.blobs
             if blob.kind == "dead_letters"
-            for line in gzip.decompress(self.sink.blobs.get(blob.container, blob.path)).splitlines()
+            for line in gzip.decompress(self._dead_letters(segment, blob)).splitlines()
         )
         return {(letter["partition"], letter["offset"]) for letter in letters}
+
+    def _dead_letters(self, segment: Segment, blob: Blob) -> bytes:
+        blobs, users = self.sink.blobs, self.sink.settings.dead_letters_container
+        for container, path in ((blob.container, blob.path), (users, dead_letters_path(segment, blob))):
+            if blobs.exists(container, path):
+                return blobs.get(container, path)
+        raise _NotMendableError("its dead letters are gone, so that nobody knows which records are rows")
 
     def _staged(
         self, segment: Segment, blob: Blob, bodies: Sequence[Body], refused: Sequence[Refused], route: Route

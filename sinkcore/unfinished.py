@@ -14,6 +14,7 @@ from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import OpenSegment
 from sinkcore.mend import Mending
 from sinkcore.queueing import Queueing
+from sinkcore.reopen import gone_of, reopen
 from sinkcore.segment import Blob, BlobState, Segment
 from sinkcore.settings import Settings
 from sinkcore.telemetry import event
@@ -93,6 +94,7 @@ class Unfinished:
         | is to be tried again      | it rests, and then is one that waits                         |
         | was refused: its set-up   | likewise, once ADX has the table and the mapping             |
         | was refused: its data     | it is mended, and queued                                     |
+        | has a blob that is gone   | its ranges are gaps, or the blob is mended (see reopen)      |
         | was queued                | if ADX has all of it, it has landed                          |
         """
         segment = opened.segment
@@ -111,7 +113,7 @@ class Unfinished:
             return self._settle(ledger, opened, deadline)
         if segment.state == "queued":
             return self._confirm(ledger, opened)
-        if segment.outcome == "failed":
+        if segment.outcome == "failed" and not any(blob.is_due for blob in segment.blobs):
             return ledger.finish(opened, segment, "failed")
         return self._queue(ledger, opened, deadline)
 
@@ -222,6 +224,12 @@ class Unfinished:
         tally = self.tally
         if self.breaker.is_open or (self.probes and (tally.refused or tally.took >= self.probes)):
             return False
+        tagged = self.settings.delivery == "exactly_once"
+        gone = gone_of(self.queueing, opened.segment, tagged=tagged)
+        if gone:
+            topic_id = self.mending.topic.row.topic_id
+            left = reopen(ledger, opened, gone, self.queueing, topic_id=topic_id, tagged=tagged)
+            return left is not None and self.finish(ledger, left, deadline)
         claimed = ledger.claim(opened, self.claimer)
         if claimed is None:
             return False

@@ -23,7 +23,7 @@ ORDER = (
     *("table", "staging", "ingest", "failures", "landed", "deadletters"),
     *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),
     *("stage", "start", "holes", "sink"),
-    *("drain", "partitions", "mend", "unfinished", "retention", "sweep"),
+    *("drain", "partitions", "mend", "reopen", "unfinished", "retention", "sweep"),
     *("operate", "triggers", "clients"),
 )
 # Who may import whom at the top. The operator's command line imports sinkcore, and is imported by tests alone.

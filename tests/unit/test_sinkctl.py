@@ -7,9 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from azure.data.tables import TableServiceClient
 from confluent_kafka import Producer
 
 from localrunner.kafka import create_topics
+from sinkcore.clients import build_app
+from sinkcore.errors import TransientError
+from sinkcore.settings import read_settings
 from sinkctl.__main__ import VERBS, main, parser
 
 PATIENCE_S = 20.0
@@ -30,6 +34,7 @@ def environment(azurite: str, kafka: str, topic_name: str) -> dict[str, str]:
         "KUSTO_QUERY_URL": "http://127.0.0.1:2",
         "KUSTO_AUTHENTICATION": "none",
         "SINK_LEDGER_TABLE": "sinkctl" + topic_name.replace("-", ""),
+        "SINK_STAGING_CONTAINER": topic_name,
     }
 
 
@@ -62,6 +67,22 @@ def test_start_places_every_partition_and_the_other_verbs_see_it(
     assert main(["skip", topic_name, "--gap", line.split()[-1]], environment) == 0
     assert main(["release", topic_name, "g-none"], environment) == 1
     assert "there is no gap g-none" in capsys.readouterr().err
+
+
+def test_where_the_app_has_run_a_missing_ledger_is_made_by_start_alone(
+    environment: dict[str, str], topic_name: str, azurite: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new instance would otherwise begin anew beside others that still know what was dropped."""
+    assert until_kafka_answers(["start"], environment) == 0
+    TableServiceClient.from_connection_string(azurite).delete_table(environment["SINK_LEDGER_TABLE"])
+
+    with pytest.raises(TransientError, match="the ledger table is missing"):
+        build_app(read_settings(environment))
+    assert main(["gaps"], environment) == 1
+    assert "for a new one run sinkctl start" in capsys.readouterr().err
+
+    assert until_kafka_answers(["start"], environment) == 0
+    assert f"{topic_name} 3 begins at 0" in capsys.readouterr().out
 
 
 def test_settings_can_come_from_a_file_and_their_faults_are_said(
