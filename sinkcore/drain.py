@@ -18,12 +18,13 @@ STEP_BYTES = 64 * 1024 * 1024
 STEP_BUDGET_S = 10.0
 
 
-def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> None:
-    """The topic's gaps are settled as far as its turn goes, those first that were tried the least.
+def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> list[Gap]:
+    """The topic's gaps, which are settled as far as its turn goes, those first that were tried the least.
 
     A gap above SINK_GAP_MAX_RECORDS is held until a person decides.
     """
-    for gap in sorted(topic.ledger.gaps(), key=lambda gap: (gap.tries, gap.key)):
+    gaps = topic.ledger.gaps()
+    for gap in sorted(gaps, key=lambda gap: (gap.tries, gap.key)):
         size = gap.end_offset - gap.next_offset
         if gap.held or turn.is_past() or is_held_back(sink, topic):
             continue
@@ -32,6 +33,7 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> 
             event("gap_held", logging.ERROR, topic=topic.name, **_where(gap, gap.end_offset))
             continue
         drain(sink, topic, gap, gap.end_offset, deadline, turn)
+    return gaps
 
 
 def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline, turn: Deadline) -> int:

@@ -126,7 +126,15 @@ class Sweeper:
         if is_first:
             check_partitions(self.sink, topic, self.seen, deadline, turn)
             topic.row = topic.ledger.topic() or topic.row
-        drain_gaps(self.sink, topic, deadline, turn)
+        gaps = drain_gaps(self.sink, topic, deadline, turn)
+        if is_first and self.seen.is_gapped(topic, gaps):
+            event(
+                "group_shared",
+                logging.ERROR,
+                topic=topic.name,
+                group=topic.group,
+                partitions=sorted({gap.partition for gap in gaps}),
+            )
         return turn.is_past()
 
     def _remove(self, topic: Topic, turn: Deadline) -> None:
