@@ -101,7 +101,7 @@ def is_held_back(sink: Sink, topic: Topic) -> bool:
 def _again(topic: Topic, cursor: Cursor) -> Cursor | None:
     """The cursor as it is now, under its new ETag; None if it is gone."""
     if isinstance(cursor, Position):
-        return topic.ledger.positions().get(cursor.partition)
+        return topic.ledger.position(cursor.partition)
     return topic.ledger.gap(cursor.key)
 
 

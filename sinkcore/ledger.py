@@ -26,6 +26,7 @@ from sinkcore.ledger_rows import (
     gap_of,
     gap_values,
     key_of,
+    position_key,
     position_of,
     readable,
     segment_of,
@@ -79,6 +80,11 @@ class Ledger:
         """The position of every partition that has one."""
         found = (readable(self._key, row, position_of) for row in self._table.rows(self._key, "p-"))
         return {position.partition: position for position in found}
+
+    def position(self, partition: int) -> Position | None:
+        """The partition's position; None if it has none."""
+        row = self._table.get(self._key, position_key(partition))
+        return None if row is None else readable(self._key, row, position_of)
 
     def gaps(self) -> list[Gap]:
         """The gaps that wait to be settled against Kafka, by partition and offset."""

@@ -154,7 +154,7 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
         if cursor.next_offset >= cursor.end_offset:
             return rows.delete(cursor.key, cursor.etag)
         return rows.replace(cursor.key, gap_values(cursor), cursor.etag)
-    key = f"p-{cursor.partition:010}"
+    key = position_key(cursor.partition)
     values: dict[str, Any] = {
         "next_offset": cursor.next_offset,
         "kept_from": cursor.kept_from,
@@ -162,6 +162,11 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
         "segment": segment_id,
     }
     return rows.replace(key, values, cursor.etag) if cursor.etag else rows.create(key, values)
+
+
+def position_key(partition: int) -> str:
+    """`p-<partition>`."""
+    return f"p-{partition:010}"
 
 
 def position_of(row: Row) -> Position:

@@ -17,6 +17,7 @@ from sinkcore.ledger_rows import RELEASED, REPLAY, Gap, Position
 from sinkcore.records import OffsetRange, slices_of
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
+from sinkcore.table import OPERATIONS_MAX
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -58,8 +59,12 @@ def start_topic(sink: Sink, name: str) -> dict[int, Position]:
     open_ones = [p for p in absent if p not in found]
     ends = sink.kafka.end_offsets(name, open_ones, committed_only=False) if open_ones else {}
     found |= {p: Position(p, end, end, topic.row.topic_id) for p, end in ends.items()}
-    for position in found.values():
-        topic.ledger.move([position])
+    placed = list(found.values())
+    for first in range(0, len(placed), OPERATIONS_MAX):
+        together = placed[first : first + OPERATIONS_MAX]
+        if not topic.ledger.move(together):  # A batch has placed one of them meanwhile.
+            for position in together:
+                topic.ledger.move([position])
     return topic.ledger.positions()
 
 
