@@ -288,7 +288,9 @@ def test_dead_letters_that_were_sent_again_are_for_a_person(caplog: pytest.LogCa
 
 def test_a_segment_of_a_topic_that_is_no_more_is_not_read_from_the_new_one() -> None:
     """The same offsets hold other records there."""
-    world = left_behind()
+    world = World()
+    world.queue.fails_with = DOWN
+    world.sink().deliver(TOPIC, world.batch([Sent(b"{}", 0), Sent(b"{}", 1)]))
     old = segment_of(world)
     world.kafka.create(TOPIC, PARTITIONS)
     world.kafka.hold(TOPIC, [Sent(b'{"new":1}', n) for n in range(5)])

@@ -42,6 +42,7 @@ class Adx:
 
 def deliver(world: World, sink: Sink, *offsets: int, topic: str = TOPIC) -> None:
     for offset in offsets:
+        world.clock.advance(1)  # the ids of segments sort by age
         sink.deliver(topic, world.batch([Sent(b"{}", offset)], topic))
 
 
