@@ -131,7 +131,10 @@ def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int
 
 
 def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
-    topic = sink.topic(str(events[0].topic))
+    name = str(events[0].topic)
+    if not sink.settings.routes_of(name):
+        raise NotPossibleError(f"{path}: no route names the topic {name}; add one")
+    topic = sink.topic(name)
     old_id = path.rpartition("/")[2].partition(".")[0]
     segment_id = old_id[:12] + sha256(f"{old_id} again".encode()).hexdigest()[:20]
     again = replace(sink, new_id=lambda _: segment_id)

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sinkcore.errors import TransientError
 from sinkcore.kafkalog import ConfluentLog
 from sinkcore.ledger import Ledger
 from sinkcore.operate import start_topic
 from sinkcore.partitions import SILENT_SWEEPS
 from sinkctl.__main__ import main
-from tests.kafka.topics import Topics
+from tests.kafka.topics import Topics, wait_for
 from tests.support.app import World, settings_of
 from tests.support.events import Sent, events_of
 
@@ -34,6 +35,15 @@ class Started:
         topics.fill(self.name, [b"{}"] * 10, timestamp=hours)
         self.world = World(settings_of({"topic": self.name, "start": start}))
         self.sink = self.world.sink(kafka=log)
+        # A broker that has just started loads its groups for a moment.
+        wait_for("the group is loaded", self.group_answers)
+
+    def group_answers(self) -> bool:
+        try:
+            self.log.committed(self.world.settings.kafka.group_of(self.name), self.name)
+        except TransientError:
+            return False
+        return True
 
     @property
     def ledger(self) -> Ledger:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sinkcore.errors import OutcomeUnknownError, TransientError
+from sinkcore.mend import GONE_MAX
 from sinkcore.operate import audit, replay, replay_dead_letters
 from sinkcore.segment import Segment
 from sinkcore.unfinished import CLAIM_MARGIN_S
@@ -326,3 +327,18 @@ def test_a_sweeper_that_dies_at_any_step_of_it_is_followed_by_one_that_ends_it(o
         else:
             assert step > 20
             return
+
+
+def test_blobs_that_go_again_and_again_are_made_again_a_few_times_only(caplog: pytest.LogCaptureFixture) -> None:
+    """A rule of the storage account that deletes at once must not cost a blob a sweep for ever."""
+    world = World()
+    world.sink().deliver(TOPIC, world.batch(BATCH))
+    world.landed.refusal = lambda _: "Download_SourceNotFound"
+
+    for _ in range(3 * GONE_MAX):
+        world.sweep_late()
+
+    assert segment_of(world).state == "failed"
+    assert len(world.queue.queued) == 1 + GONE_MAX
+    assert world.dead_offsets() == {(0, 1): 1}, "nothing is taken for bad data"
+    assert "blobs of it are gone, one after the other" in said(caplog, "blob_not_mended")[0]["error"]
