@@ -174,7 +174,8 @@ def _turns(swept: Sequence[Topic], deadline: Deadline) -> Iterator[tuple[Topic, 
     for n, topic in enumerate(swept):
         left_s = deadline.left_s()
         if left_s > 0:
-            yield topic, Deadline.after(deadline.clock, max(TURN_MIN_S, left_s / (len(swept) - n)))
+            share_s = max(TURN_MIN_S, left_s / (len(swept) - n))
+            yield topic, Deadline.after(deadline.clock, min(share_s, left_s))
 
 
 @contextmanager
