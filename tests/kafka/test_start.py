@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sinkcore.errors import TransientError
 from sinkcore.kafkalog import ConfluentLog
 from sinkcore.ledger import Ledger
 from sinkcore.operate import start_topic
 from sinkcore.partitions import SILENT_SWEEPS
 from sinkctl.__main__ import main
-from tests.kafka.topics import Topics, wait_for
+from tests.kafka.topics import Topics
 from tests.support.app import World, settings_of
 from tests.support.events import Sent, events_of
 
@@ -23,6 +22,12 @@ HOUR_MS = 3_600_000
 
 def at(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _groups(topics: Topics) -> None:
+    """A broker that has just started loads its groups for a moment; a consumer waits for that."""
+    topics.commit_offsets("any", {(topics.make(), 0): 0})
 
 
 class Started:
@@ -35,15 +40,6 @@ class Started:
         topics.fill(self.name, [b"{}"] * 10, timestamp=hours)
         self.world = World(settings_of({"topic": self.name, "start": start}))
         self.sink = self.world.sink(kafka=log)
-        # A broker that has just started loads its groups for a moment.
-        wait_for("the group is loaded", self.group_answers)
-
-    def group_answers(self) -> bool:
-        try:
-            self.log.committed(self.world.settings.kafka.group_of(self.name), self.name)
-        except TransientError:
-            return False
-        return True
 
     @property
     def ledger(self) -> Ledger:
