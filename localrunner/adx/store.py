@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS meta.batches (
     failed_blobs INTEGER NOT NULL, rows BIGINT NOT NULL, raw_bytes BIGINT NOT NULL, seal_reason VARCHAR NOT NULL,
     outcome VARCHAR NOT NULL, opened_at TIMESTAMP NOT NULL, sealed_at TIMESTAMP NOT NULL,
     committed_at TIMESTAMP NOT NULL, extent_id UUID);
+CREATE TABLE IF NOT EXISTS meta.ingested (message_id VARCHAR NOT NULL, path VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.failures (
     operation_id UUID NOT NULL, "database" VARCHAR NOT NULL, table_name VARCHAR NOT NULL,
     failed_at TIMESTAMP NOT NULL, source_path VARCHAR NOT NULL, source_id VARCHAR NOT NULL,
