@@ -137,7 +137,7 @@ def test_rows_that_a_killed_double_repeated_are_told_from_those_that_were_sent_t
     twice = mortal.upload(b'{"n": 1}')
     for rows in (1, 2):
         mortal.queue_blob(twice, mortal.properties(sent_twice), 8)
-        wait_for("the rows are there", lambda rows=rows: mortal.count(sent_twice) == rows)
+        wait_for("the rows are there", functools.partial(_rows_or_done, mortal, sent_twice, sent_twice, rows))
 
     wait_for("the killed double's rows are repeated", lambda: mortal.count(killed) == 2)
     found = repeats(mortal)

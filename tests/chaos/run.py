@@ -19,8 +19,9 @@ from localrunner.demo.storage import Storage
 from localrunner.plan import Options, make_plan
 from localrunner.processes import NotReadyError, thaw, wait_until
 from localrunner.stack import Stack
+from sinkcore.audit import audit
 from sinkcore.clients import build_app
-from sinkcore.operate import audit, start_topic
+from sinkcore.operate import start_topic
 from sinkcore.sink import Sink
 from tests.chaos.kafkas import committed, stable_ends
 from tests.chaos.load import load
@@ -37,6 +38,8 @@ SETTINGS = (
     "SINK_SWEEP_SCHEDULE=*/2 * * * * *",
     "AzureFunctionsJobHost__extensions__kafka__sessionTimeoutMs=6000",
     "AzureFunctionsJobHost__extensions__kafka__subscriberIntervalInSeconds=1",
+    # Many invocations, so that kills meet one between its commit and its end.
+    "AzureFunctionsJobHost__extensions__kafka__maxBatchSize=50",
 )
 OURS = ("SINK", "KAFKA_", "KUSTO_", "AZUREWEBJOBSSTORAGE", "AZUREFUNCTIONSJOBHOST", "SCHEMA_REGISTRY_")
 RESTARTED_WITHIN_S = 40.0
@@ -102,7 +105,7 @@ def run(seconds: float, seed: int, *, hosts: int = 2, skipping: bool = False, de
             records=len(records),
             verdict=verdict,
             missing=sum(
-                len(found.missing) + len(found.twice) for t in TOPICS for found in audit(sink.topic(t.name))
+                len(found.missing) + len(found.twice) for t in TOPICS for found in audit(sink, sink.topic(t.name))
             ),
             events=_events(stack, hosts),
             doubtful=_doubtful(sink),
