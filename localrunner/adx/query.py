@@ -50,6 +50,9 @@ _HIDDEN = {
 # The views of a table by their letter, with their hidden columns.
 _VIEWS = {"v": (), "i": (INGESTION_TIME,), "x": (INGESTION_TIME, EXTENT_ID, EXTENT_TAGS)}
 
+# The lets that a query may name, in their order.
+Lets = tuple[tuple[str, Any], ...]
+
 # Operators that hand every row on, so that a hidden column can pass through them.
 _ROW_BY_ROW = (
     ir.Where,
@@ -107,7 +110,7 @@ def _translate(
         raise semantic_error("literals of type decimal are not known to this double")
     try:
         with clock(now) as active:
-            resolved = scope.resolve(lower(text, {}, {}, scope.name, None), frozenset())
+            resolved = scope.resolve(lower(text, {}, {}, scope.name, None), ())
             translated = to_sql(resolved, scope.schema)
             kinds = {declared.name: declared.type for declared in resolved.parameters}
             values = {
@@ -195,22 +198,19 @@ class _Scope:
         self.schema[f"{view}{table.id}"] = [*columns, *_VIEWS[view]]
         return ir.TableRef(f"{view}{table.id}")
 
-    def resolve(self, query: ir.Query, outer: frozenset[str]) -> ir.Query:
-        """`query` over this double's views, every name in it known with its case."""
-        bound = set(outer)
+    def resolve(self, query: ir.Query, outer: Lets) -> ir.Query:
+        """`query` over this double's views, every name known with its case; `outer` are the lets around it."""
         lets: list[tuple[str, Any]] = []
         for name, value in query.lets:
-            if isinstance(value, ir.Query):
-                lets.append((name, self.resolve(value, frozenset(bound))))
-                bound.add(name)
-            else:
-                lets.append((name, self._nested(value, frozenset(bound))))
-        scope = frozenset(bound)
+            resolve = self.resolve if isinstance(value, ir.Query) else self._nested
+            lets.append((name, resolve(value, (*outer, *lets))))
+        scope = (*outer, *lets)
+        bound = {name for name, value in scope if isinstance(value, ir.Query)}
         uses = [index for index, operator in enumerate(query.operators) if _uses_hidden(operator)]
         used = {_HIDDEN[name] for operator in query.operators for name in _hidden_names(operator)}
         view = "v" if not used else "i" if used == {INGESTION_TIME} else "x"
         is_table = isinstance(query.source, ir.TableRef) and not (
-            query.source.database is None and query.source.name in scope
+            query.source.database is None and query.source.name in bound
         )
         if uses and not is_table:
             raise _only_on_a_table(query.operators)
@@ -229,19 +229,20 @@ class _Scope:
         if uses:
             operators = _carry(operators, uses[-1], _VIEWS[view])
         resolved = ir.Query(source, operators, lets, query.parameters)
-        self._check(resolved)
+        self._check(resolved, outer)
         return resolved
 
-    def _nested(self, node: Any, scope: frozenset[str]) -> Any:
+    def _nested(self, node: Any, scope: Lets) -> Any:
         return _rebuilt(node, lambda inner: self.resolve(inner, scope) if isinstance(inner, ir.Query) else None)
 
-    def _check(self, query: ir.Query) -> None:
+    def _check(self, query: ir.Query, outer: Lets) -> None:
         """Every column that an operator names is among its input columns, in that case.
 
         DuckDB finds `Name` where `name` was meant; Kusto does not.
         """
+        lets = [*outer, *query.lets]
         for index, operator in enumerate(query.operators):
-            before = ir.Query(query.source, list(query.operators[:index]), query.lets, query.parameters)
+            before = ir.Query(query.source, list(query.operators[:index]), lets, query.parameters)
             known = set(self._columns(before))
             wanted = {node.name for node in _walk(operator) if isinstance(node, ir.ColumnRef)}
             if isinstance(operator, (ir.Join, ir.Lookup)):
@@ -249,7 +250,7 @@ class _Scope:
                 right = ir.Query(
                     operator.right.source,
                     operator.right.operators,
-                    [*query.lets, *operator.right.lets],
+                    [*lets, *operator.right.lets],
                     operator.right.parameters,
                 )
                 _require({key.right for key in operator.keys}, set(self._columns(right)), operator)

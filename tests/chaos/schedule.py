@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["kill", "freeze"]
-# Between two faults, and for how long one freezes: around the session time-out and the sink's deadline (6 s each).
-PAUSE_S = (1.5, 6.0)
+# Between two faults, and for how long one freezes: around the session time-out, 6 s, and the sink's deadline, 4 s.
+PAUSE_S = (1.0, 5.0)
 FREEZE_S = (0.5, 9.0)
 # Until everything runs, and records are under way.
-BEGIN_S = 3.0
+BEGIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)

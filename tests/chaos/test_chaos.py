@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos.run import run
 from tests.chaos.schedule import parts_of, schedule
 
-SECONDS = 12.0
+SECONDS = 8.0
 SEED = 7
 
 
