@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -21,7 +22,9 @@ from duckdb_kql.errors import KqlError, KqlSyntaxError, KqlUnsupportedError
 from duckdb_kql.lower import lower
 from duckdb_kql.params import bind
 from duckdb_kql.schema import output_columns
+from duckdb_kql.stored_functions import ResolvedFunctions, parse_functions
 from duckdb_kql.translate import CLOCK_SLOT, clock, to_sql
+from duckdb_kql.translate.functions import SCALAR_FUNCTIONS
 from duckdb_kql.types import kusto_type
 
 from localrunner.adx import properties as request_properties
@@ -49,6 +52,16 @@ _HIDDEN = {
 }
 # The views of a table by their letter, with their hidden columns.
 _VIEWS = {"v": (), "i": (INGESTION_TIME,), "x": (INGESTION_TIME, EXTENT_ID, EXTENT_TAGS)}
+
+# duckdb-kql 1.1.2 sorts numbers as text: 10 before 9. Numbers come first here, then text, then null.
+_SORTED = (
+    "to_json(list_transform(list_{0}sort(list_transform(CAST(to_json({{0}}) AS JSON[]), lambda x: {{{{"
+    "'real': TRY_CAST(CASE WHEN json_type(x) <> 'VARCHAR' THEN x END AS DOUBLE),"
+    " 'long': TRY_CAST(CASE WHEN json_type(x) <> 'VARCHAR' THEN x END AS HUGEINT), 'text': x}}}})),"
+    " lambda s: s.text))"
+)
+for _name, _order in (("array_sort_asc", ""), ("array_sort_desc", "reverse_")):
+    SCALAR_FUNCTIONS[_name] = dataclasses.replace(SCALAR_FUNCTIONS[_name], template=_SORTED.format(_order))
 
 # The lets that a query may name, in their order.
 Lets = tuple[tuple[str, Any], ...]
@@ -110,7 +123,8 @@ def _translate(
         raise semantic_error("literals of type decimal are not known to this double")
     try:
         with clock(now) as active:
-            resolved = scope.resolve(lower(text, {}, {}, scope.name, None), ())
+            functions = stored_functions(tuple(scope.functions))
+            resolved = scope.resolve(lower(text, {}, functions, scope.name, None), ())
             translated = to_sql(resolved, scope.schema)
             kinds = {declared.name: declared.type for declared in resolved.parameters}
             values = {
@@ -132,6 +146,19 @@ def _translate(
     except RecursionError:
         raise syntax_error("the query is nested too deeply") from None
     return str(translated), bound
+
+
+@lru_cache(maxsize=16)
+def stored_functions(definitions: tuple[str, ...]) -> ResolvedFunctions:
+    """The functions of a database by what `.create function` was given, such as `F(x: long) { T | where n > x }`.
+
+    Raises:
+        KustoError: one is not a function that this double can expand for certain.
+    """
+    try:
+        return parse_functions([f"function {text}" for text in definitions]) or {}
+    except (ValueError, TypeError, KqlError) as error:
+        raise semantic_error(str(error)) from None
 
 
 def _create_piped(cursor: duckdb.DuckDBPyConnection, table: Result) -> None:
@@ -178,8 +205,9 @@ class _Scope:
     def __init__(self, catalog: Catalog, database: str) -> None:
         self.catalog = catalog
         self.name = database
+        self.functions: list[str] = []
         if database.lower() != _NO_DATABASE:
-            catalog.database(database)
+            self.functions = list(catalog.database(database).functions.values())
         self.schema: dict[str, list[str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
 
@@ -202,8 +230,9 @@ class _Scope:
         """`query` over this double's views, every name known with its case; `outer` are the lets around it."""
         lets: list[tuple[str, Any]] = []
         for name, value in query.lets:
-            resolve = self.resolve if isinstance(value, ir.Query) else self._nested
-            lets.append((name, resolve(value, (*outer, *lets))))
+            around = (*outer, *lets)
+            inner = self.resolve(value, around) if isinstance(value, ir.Query) else self._nested(value, around)
+            lets.append((name, inner))
         scope = (*outer, *lets)
         bound = {name for name, value in scope if isinstance(value, ir.Query)}
         uses = [index for index, operator in enumerate(query.operators) if _uses_hidden(operator)]

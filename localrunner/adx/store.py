@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS meta.mappings (
     body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.policies (
     "database" VARCHAR NOT NULL, table_name VARCHAR NOT NULL, kind VARCHAR NOT NULL, body VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS meta.functions (
+    "database" VARCHAR NOT NULL, name VARCHAR NOT NULL, definition VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.extents (
     number BIGINT PRIMARY KEY, id UUID NOT NULL, table_id BIGINT NOT NULL, rows BIGINT NOT NULL,
     raw_bytes BIGINT NOT NULL, created_at TIMESTAMP NOT NULL, tags VARCHAR[] NOT NULL);
