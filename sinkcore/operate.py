@@ -99,7 +99,8 @@ def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int
     dies between the commit and the mark repeats nothing.
     """
     container = sink.settings.dead_letters_container
-    for path in sink.blobs.names(container, prefix):
+    # What is refused again becomes a blob below the same prefix, and is not for this call.
+    for path in list(sink.blobs.names(container, prefix)):
         if REPLAYED_AS in sink.blobs.marks(container, path):
             continue
         events = [
@@ -112,12 +113,16 @@ def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int
 
 
 def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
-    topic = sink.topic(str(events[0].topic))
+    name = str(events[0].topic)
+    if not sink.settings.routes_of(name):
+        raise NotPossibleError(f"{path}: no route of today takes {name}; add one to SINK_TOPICS_MAPPING")
+    topic = sink.topic(name)
     old_id = path.rpartition("/")[2].partition(".")[0]
     segment_id = old_id[:12] + sha256(f"{old_id} again".encode()).hexdigest()[:20]
-    again = replace(sink, new_id=lambda _: segment_id)
+    again, token = replace(sink, new_id=lambda _: segment_id), sink.new_id(sink.clock.now_ms())[12:]
     deadline = Deadline.after(sink.clock, sink.settings.invocation_max_s)
-    segment = again.take_again(topic, slices_of(events), deadline)
+    # Whoever died behind the commit has left a segment that may be queued by now.
+    segment = topic.ledger.segment(segment_id) or again.take_again(topic, slices_of(events), deadline, token)
     if segment is None:
         raise NotPossibleError(f"{path}: its records become too many blobs for one segment")
     sink.blobs.mark(sink.settings.dead_letters_container, path, {REPLAYED_AS: segment_id})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
 from azure.kusto.data.exceptions import KustoApiError
@@ -17,7 +16,7 @@ def name() -> str:
 
 
 @pytest.fixture
-def table(double: Double) -> Iterator[str]:
+def table(double: Double) -> str:
     made = double.table("n: long")
     double.command(f".ingest inline into table {made} <| 1\n2\n3")
     return made
