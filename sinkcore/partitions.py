@@ -32,8 +32,10 @@ class Seen:
         return times
 
 
-def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -> None:
+def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -> int | None:
     """The topic is the one that was started, each partition has a position, and none is silent with records left.
+
+    How many offsets of it lie between the positions and the stable ends; None where nobody can tell.
 
     Raises:
         TransientError: Kafka or the ledger did not answer.
@@ -41,11 +43,11 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
     state = sink.kafka.topic(topic.name)
     if state is None:
         event("topic_missing", logging.ERROR, topic=topic.name)
-        return
+        return None
     positions = topic.ledger.positions()
     if state.id and topic.row.topic_id and state.id != topic.row.topic_id:
         _begin_anew(sink, topic, state.id, state.partitions, positions)
-        return
+        return None
     absent = [p for p in range(state.partitions) if p not in positions]
     if absent:
         _move(topic, list(places(sink.kafka, topic.row, topic.group, absent, {}).values()))
@@ -53,6 +55,7 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
     present = [p for p in positions if p < state.partitions]
     ends = sink.kafka.end_offsets(topic.name, present, committed_only=True)
     _check_ends(sink, topic, positions, ends)
+    lag = sum(max(0, end - positions[partition].next_offset) for partition, end in ends.items())
     for partition, end in ends.items():
         position = positions[partition]
         times = seen.sweeps_at(topic.group, position)
@@ -68,6 +71,7 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
                 next_offset=position.next_offset,
                 end_offset=end,
             )
+    return lag
 
 
 def _move(topic: Topic, cursors: Sequence[Cursor]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
+from sinkcore.deadletters import reasons_in
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.ingest import QUEUE_TIMEOUT_S, IngestionQueue
 from sinkcore.ledger import Ledger
@@ -87,7 +88,14 @@ class Queueing:
         name = f"-{number}{DEAD_LETTERS_NAME}" if number else DEAD_LETTERS_NAME
         path = blob_path(segment.topic, segment.id, name)
         self.blobs.put(self.dead_letters_container, path, data)
-        event("dead_letters_written", logging.WARNING, topic=segment.topic, dead_letters=blob.rows, path=path)
+        event(
+            "dead_letters_written",
+            logging.WARNING,
+            topic=segment.topic,
+            dead_letters=blob.rows,
+            reasons=reasons_in(data),
+            path=path,
+        )
 
 
 def _left(segment: Segment, blob: Blob, error: Exception) -> None:

@@ -21,6 +21,8 @@ from sinkcore.telemetry import event
 from sinkcore.unfinished import Tally, Unfinished
 
 REMOVE_EVERY_S = 3600.0
+# A topic that is behind is said so often that growth shows in ten minutes, and no more.
+SAY_EVERY_S = 60.0
 # Messages of the failures queue are noted for so long at most; what is left comes again.
 NOTE_MAX_S = 20.0
 
@@ -38,6 +40,7 @@ class Sweeper:
     seen: Seen = field(default_factory=Seen)
     mute_tables: set[tuple[str, str]] = field(default_factory=set)
     removed_at_s: dict[str, float] = field(default_factory=dict)
+    said_at_s: dict[str, float] = field(default_factory=dict)
     turn: int = 0
 
     def sweep(self) -> int:
@@ -81,19 +84,22 @@ class Sweeper:
 
         A topic that was taken out of the settings is swept to its end, and no longer read.
         """
+        lag = None
         if self.sink.settings.routes_of(topic.name) and topic.row.pending < self.sink.settings.pending_max:
-            check_partitions(self.sink, topic, self.seen, deadline)
+            lag = check_partitions(self.sink, topic, self.seen, deadline)
             topic.row = topic.ledger.topic() or topic.row
             drain_gaps(self.sink, topic, deadline)
-        if self._is_time_to_remove(topic.name):
+        if (lag or topic.row.pending) and self._is_time(topic.name, self.said_at_s, SAY_EVERY_S):
+            event("topic_behind", topic=topic.name, lag=lag, pending=topic.row.pending)
+        if self._is_time(topic.name, self.removed_at_s, REMOVE_EVERY_S):
             remove_old(self.sink, topic, deadline)
         return 0
 
-    def _is_time_to_remove(self, name: str) -> bool:
+    def _is_time(self, name: str, last_s: dict[str, float], every_s: float) -> bool:
         now_s = self.sink.clock.monotonic_s()
-        due = now_s - self.removed_at_s.get(name, -REMOVE_EVERY_S) >= REMOVE_EVERY_S
+        due = now_s - last_s.get(name, -every_s) >= every_s
         if due:
-            self.removed_at_s[name] = now_s
+            last_s[name] = now_s
         return due
 
     def _finish_segments(self, topic: Topic, deadline: Deadline) -> tuple[int, int]:

@@ -142,7 +142,7 @@ def test_routes_that_change_between_a_death_and_the_next_try_change_nothing_that
             assert len(gzip.decompress(held).splitlines()) == blob.rows
     sent = world.queued_offsets()
     assert {at: sent[at] for at in ((0, 0), (0, 1))} == {(0, 0): 1, (0, 1): 1}
-    # A row once, or a dead letter beside the first one: one that the second call found has become a row in its turn.
+    # A row once, or a dead letter beside the first; one that the second call found has become a row in its turn.
     assert sent[0, 2] == 1 or (sent[0, 2] == 0 and world.dead_offsets()[0, 2] == 2)
 
 
