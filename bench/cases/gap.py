@@ -35,7 +35,7 @@ WAIT_S = 300.0
 TICK_S = 0.02
 MARK = 1.2
 
-_QUEUED = re.compile(r"^(\S+)Z .*\bsegment_queued (\{.*\})$", re.MULTILINE)
+_QUEUED = re.compile(r"^(\S+)Z .*?\bsegment_queued (\{.*?\})(?: |$)", re.MULTILINE)
 
 
 def run(options: Options) -> Iterator[Result]:
