@@ -30,6 +30,7 @@ DATA_STAMP := $(STAMPS)/data-$(call checksum,$(PARTS)/data-requirements.txt)
 KAFKA_STAMP := $(STAMPS)/kafka-$(call checksum,$(PARTS)/pom.xml)
 CLIENTS_STAMP := $(STAMPS)/clients-$(call checksum,$(addprefix $(CLIENTS)/,package.json package-lock.json .npmrc \
 	requirements.txt))
+JAVA_CLIENTS_STAMP := $(STAMPS)/java-clients-$(call checksum,$(CLIENTS)/pom.xml)
 AZURITE_STAMP := $(STAMPS)/azurite-$(call checksum,$(PARTS)/package.json $(PARTS)/package-lock.json $(PARTS)/.npmrc)
 WORKER_STAMP := $(STAMPS)/worker-$(call checksum,requirements.txt $(PARTS)/worker-requirements.txt)
 
@@ -43,7 +44,7 @@ help:
 	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
 	@echo 'make bench    print the benchmark'
 	@echo 'make chaos    kill and freeze everything for ten minutes, and prove that nothing is lost or there twice'
-	@echo "make clients  try Microsoft's Python and JavaScript clients on the ADX double, as a table"
+	@echo "make clients  try Microsoft's Python, JavaScript and Java clients on the ADX double, as a table"
 	@echo 'make package  build the zip that is published to Azure'
 	@echo "Options of a command go into ARGS, as in: make up ARGS='--hosts 2'"
 
@@ -56,8 +57,9 @@ check: tools-python $(PYTHON_STAMP)
 	$(PY) -m mypy
 	$(if $(wildcard tests/checks/test_*.py),$(PY) -m pytest -q tests/checks)
 
+# A file's tests stay together, since they share what they start. Three processes keep two cores busy: most tests wait.
 test: setup
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 demo: setup
 	$(PY) -m localrunner demo $(ARGS)
@@ -77,7 +79,7 @@ chaos: setup
 	$(PY) -m tests.chaos $(ARGS)
 
 # Tests of the double rather than of the app, and with packages that nothing else needs: outside `make test`.
-clients: tools $(PYTHON_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP)
+clients: tools $(PYTHON_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP) $(if $(HAS_JAVA),$(JAVA_CLIENTS_STAMP))
 	PYTHONPATH=$(LOCAL)/clients/python $(PY) -m tests.clients $(ARGS)
 
 package: tools-python $(PYTHON_STAMP)
@@ -91,7 +93,7 @@ tools-python:
 
 # The tools are looked for first, but are no reason to install anything again.
 $(PYTHON_STAMP) $(DATA_STAMP) $(KAFKA_STAMP) $(AZURITE_STAMP) $(WORKER_STAMP): | tools-python
-$(KAFKA_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP): | tools
+$(KAFKA_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP) $(JAVA_CLIENTS_STAMP): | tools
 $(CLIENTS_STAMP): | $(PYTHON_STAMP)
 $(DATA_STAMP): | $(PYTHON_STAMP)
 
@@ -128,6 +130,14 @@ $(CLIENTS_STAMP):
 	@cd $(LOCAL)/clients && npm ci --loglevel error --cache $(CACHE)/npm >/dev/null
 	@$(PIP) install --target $(LOCAL)/clients/python -r $(CLIENTS)/requirements.txt
 	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/clients-* && touch $@
+
+$(JAVA_CLIENTS_STAMP):
+	@echo "Fetching Microsoft's Java clients into $(LOCAL)/clients-java"
+	@rm -rf $(LOCAL)/clients-java && mkdir -p $(LOCAL)/clients-java
+	@mvn -q -B -f $(CLIENTS)/pom.xml -Dmaven.repo.local=$(CACHE)/maven dependency:copy-dependencies \
+		-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(LOCAL)/clients-java >$(LOCAL)/clients-java/maven.log 2>&1 \
+		|| { cat $(LOCAL)/clients-java/maven.log; exit 1; }
+	@mkdir -p $(STAMPS) && rm -f $(STAMPS)/java-clients-* && touch $@
 
 # Nothing else needs it, so a machine that cannot have it goes without.
 $(WORKER_STAMP):

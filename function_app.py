@@ -1,6 +1,7 @@
 """Registers the functions: one Kafka trigger for each topic, and the sweeper. No logic of its own."""
 
 import functools
+import gc
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import azure.functions as func
 
 from sinkcore.errors import ConfigError
+from sinkcore.records import COLLECT_EVERY
 from sinkcore.settings import Settings, read_settings
 from sinkcore.telemetry import event
 from sinkcore.triggers import RETRY, function_name_of, kafka_trigger_of
@@ -20,6 +22,8 @@ if typing.TYPE_CHECKING:
 
 # The SDKs log each request at this level; a healthy invocation logs one line.
 logging.getLogger("azure").setLevel(logging.WARNING)
+# For the whole worker, since most of what a batch allocates is the worker's own decoding of it.
+gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
 
 app = func.FunctionApp()
 _building = threading.Lock()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from sinkcore.records import COLLECT_EVERY
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -46,9 +48,10 @@ def cpu_us(
 ) -> dict[str, float]:
     """The median CPU time of each piece of work, in microseconds, after one round that does not count.
 
-    All pieces run once a round, `burst` times in a row, until each has had its `rounds`. The collector is on, as
-    it is in the worker, and each round begins with a collection.
+    All pieces run once a round, `burst` times in a row, until each has had its `rounds`. The collector is on, and
+    looks as often as in the app's worker; each round begins with a collection.
     """
+    gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
     taken: dict[str, list[float]] = {name: [] for name in work}
     for number in range(max(rounds.values()) + 1):
         gc.collect()

@@ -154,15 +154,16 @@ def _commands(stack: Stack) -> list[str]:
     """Commands for the first route: make its table, produce a record, look for it."""
     plan, route = stack.plan, stack.plan.settings.routes[0]
     engine, commands = stack.addresses["engine"], []
+    table = route.tables[0] if route.tables else route.table
     if plan.adx and route.mapping is None:
-        commands.append(_curl(f"{engine}/v1/rest/mgmt", route.db, f".create table {route.table} (origin: string)"))
+        commands.append(_curl(f"{engine}/v1/rest/mgmt", route.db, f".create table {table} (origin: string)"))
     if plan.kafka == "embedded":
         commands.append(
             f"""  echo '{{"origin": "EWR"}}' | java -cp '{os.path.relpath(LIBS)}/*' {PRODUCER}"""
             f" --bootstrap-server {stack.addresses['kafka']} --topic {route.topic}"
         )
     if plan.adx:
-        commands.append(_curl(f"{engine}/v1/rest/query", route.db, f"{route.table} | count"))
+        commands.append(_curl(f"{engine}/v1/rest/query", route.db, f"{table} | count"))
         commands.append(f"  curl -s {stack.addresses['dm']}/local/batches")
     return commands
 

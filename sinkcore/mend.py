@@ -19,6 +19,7 @@ from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import OpenSegment
 from sinkcore.records import Refused, Slice, record_of, slices_of
 from sinkcore.routes import Route
+from sinkcore.routing import router_of
 from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.sink import Sink, Topic
 from sinkcore.table import PROPERTY_MAX_CHARS
@@ -67,17 +68,19 @@ class Mending:
         return self.topic.ledger.note(opened, replace(segment, state=segment.outcome))
 
     def _replaced(self, segment: Segment, blob: Blob, deadline: Deadline) -> list[Blob]:
-        """The blobs that hold the refused one's records, staged."""
-        routes = self.sink.settings.routes_of(segment.topic)
-        route = next((route for route in routes if (route.db, route.table) == (blob.db, blob.table)), None)
+        """The blobs that hold the refused one's records, staged: those of the segment that its route takes."""
+        router = router_of(self.sink.settings.routes_of(segment.topic))
+        route = router.leading_to(*_aim(blob))
         if route is None:
-            raise _NotMendableError("no route leads to its table any more")
-        twins = [each for each in segment.blobs if (each.db, each.table) == (blob.db, blob.table)]
+            raise _NotMendableError("the route that led to it is gone, or takes other records now")
+        twins = [each for each in segment.blobs if _aim(each) == _aim(blob)]
         if any(each.state != "mended" for each in twins if each is not blob):
-            raise _NotMendableError("its table got other blobs of the segment; which records are in it is open")
+            raise _NotMendableError("its route made other blobs of the segment; which records are in it is open")
         events = self._records(segment, deadline)
         settled = self._dead_offsets(segment)
-        slices = slices_of([each for each in events if (each.partition, each.offset) not in settled])
+        unsettled = slices_of([each for each in events if (each.partition, each.offset) not in settled])
+        parts = router.split(unsettled, self.sink.settings.record_max_bytes).parts
+        slices = next((part.slices for part in parts if (part.digest, part.route) == (blob.route, route)), [])
         if len(twins) > 1:
             return self._staged(segment, blob, [], _all_refused(slices, blob.error), route)
         encoded = encode(
@@ -86,6 +89,7 @@ class Mending:
             segment_id=segment.id,
             record_max_bytes=self.sink.settings.record_max_bytes,
             blob_max_bytes=self.sink.settings.blob_max_bytes,
+            schemas=self.sink.schemas,
         )
         return self._staged(segment, blob, encoded.bodies, encoded.refused, route)
 
@@ -144,6 +148,11 @@ class Mending:
         for each, body in added:
             self.sink.blobs.put(each.container, each.path, body.data)
         return new
+
+
+def _aim(blob: Blob) -> tuple[str, str, str]:
+    """What the blobs of one route and table have in common."""
+    return blob.route, blob.db, blob.table
 
 
 def _all_refused(slices: Iterable[Slice], code: str) -> list[Refused]:

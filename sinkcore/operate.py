@@ -115,7 +115,7 @@ def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int
 def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
     name = str(events[0].topic)
     if not sink.settings.routes_of(name):
-        raise NotPossibleError(f"{path}: no route of today takes {name}; add one to SINK_TOPICS_MAPPING")
+        raise NotPossibleError(f"{path}: no route names the topic {name}; add one")
     topic = sink.topic(name)
     old_id = path.rpartition("/")[2].partition(".")[0]
     segment_id = old_id[:12] + sha256(f"{old_id} again".encode()).hexdigest()[:20]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
+from sinkcore.conditions import Field, Source, When, read_template, read_when, sources_of
 from sinkcore.declared import Faults, UnusableError, nearest, shown
 from sinkcore.lanes import LANES, Framing, Lane, formats_of, framings_of, lane_of
+from sinkcore.mapping import SETTING
 
-MAPPING_MAX_CHARACTERS = 131_072  # Linux takes no longer environment variable
-MAPPING_MAX_DEPTH = 8
-ROUTES_MAX = 1_000
 TOPICS_MAX = 100
-
-_SETTING = "SINK_TOPICS_MAPPING"
+TABLES_MAX = 64
+"""Places to which the routes of one topic lead: each is a blob of a segment, and a segment holds some 80."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,8 @@ class Route:
     """One entry of `SINK_TOPICS_MAPPING`, checked, with its defaults filled in.
 
     `topic` is an exact name, never `*`: a route for `*` is one Route for each topic that it takes.
-    `mapping` None is ADX's identity mapping; `metadata` None adds no field to the rows.
+    `table` is a name, or a template whose yield must be in `tables`, which is empty for a name.
+    `mapping` None is ADX's identity mapping; `metadata` None adds no field to the rows; `when` None takes all.
     """
 
     topic: str
@@ -40,6 +39,18 @@ class Route:
     decode: str | None = None
     schema: str | None = None
     validate: bool = True
+    when: When | None = None
+    tables: tuple[str, ...] = ()
+
+    @property
+    def template(self) -> tuple[str | Source, ...]:
+        """The parts of `table`: one text where it is a name."""
+        return read_template(self.table)
+
+    @property
+    def asks(self) -> list[Source]:
+        """What of a record decides whether, and where to, the route takes it."""
+        return ([] if self.when is None else [self.when.source]) + sources_of(self.template)
 
     @property
     def framing(self) -> Framing:
@@ -79,7 +90,9 @@ class NameRule:
 
 @dataclass(frozen=True, slots=True)
 class RouteField:
-    """One field of a route: a name under a rule, or one of a few words (`now`), or wholly for later.
+    """One field of a route: a name under a rule, one of a few words (`now`), or of a `shape` of its own.
+
+    One without any of these is for later.
 
     `later` are the words that are promised and that this version refuses.
     """
@@ -89,6 +102,7 @@ class RouteField:
     rule: NameRule | None = None
     now: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    shape: str = ""
 
 
 def _entity(most: int) -> NameRule:
@@ -105,6 +119,7 @@ TOPIC = NameRule(
     re.compile(r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"),
     "1 to 249 letters, digits, '.', '_' or '-', and not '.' or '..'",
 )
+TABLE = _entity(1024)
 _STAR_OR_TOPIC = NameRule(re.compile(rf"\*|{TOPIC.pattern.pattern}"), f"'*', or {TOPIC.words}")
 _FIELD_NAME = NameRule(
     re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII), "1 to 128 letters, digits or '_', no digit first"
@@ -125,8 +140,8 @@ FIELDS: Mapping[str, RouteField] = {
         "required", "Exact name, or `*` for topics of `SINK_TOPICS` not named here", _STAR_OR_TOPIC
     ),
     "db": RouteField("required", "Database", _entity(260)),
-    "table": RouteField("required", "Table", _entity(1024)),
-    "tables": RouteField("none", "Allow-list of a templated `table`"),
+    "table": RouteField("required", "Table", TABLE, shape="name or template"),
+    "tables": RouteField("none", "Allow-list of a templated `table`", shape="list of names"),
     "format": RouteField("json", "What a value holds", None, _FORMATS, _LATER_FORMATS),
     "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
     "decode": RouteField("none", "How the value is framed", None, ("none", "registry")),
@@ -137,17 +152,13 @@ FIELDS: Mapping[str, RouteField] = {
     "unwrap": RouteField("none", "Envelope to take off"),
     "transform": RouteField("none", "Function of the user's own"),
     "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64"), ("registry",)),
-    "when": RouteField("all", "Which records of the topic the route takes"),
+    "when": RouteField("all", "Which records of the topic the route takes", shape="object"),
     "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter", "row")),
     "streaming": RouteField("false", "Streaming ingestion", None, ("false",), ("true",)),
     "ingest_by": RouteField("none", "Extra `ingest-by` tag"),
     "tags": RouteField("none", "Extra extent tags"),
 }
 _KEPT = frozenset(each.name for each in fields(Route))
-
-# A bracket, or a string in either kind of quotes; also one that never ends, so that no character is read twice.
-_TOKEN = re.compile(r""""(?:[^"\\]|\\.)*(?:"|\\?\Z)|'(?:[^'\\]|\\.)*(?:'|\\?\Z)|[\[\]{}]""", re.DOTALL)
-_ESCAPE_OR_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 
 
 def read_topics(value: str) -> tuple[str, ...]:
@@ -162,141 +173,75 @@ def read_topics(value: str) -> tuple[str, ...]:
     return topics
 
 
-def read_mapping(value: str) -> list[Any]:
-    """The entries of `SINK_TOPICS_MAPPING`, from JSON or from the connector's syntax with single quotes.
+def read_route(number: int, entry: object, faults: Faults) -> dict[str, Any] | None:
+    """The fields of a Route that `entry` gives; None, and faults, if it cannot be used.
 
-    Single-quoted strings become JSON's own and the rest is left to the JSON parser, so that there is one
-    grammar and nothing is evaluated. Numbers come back as their text, as the connector takes them.
-
-    Raises:
-        UnusableError: it is too long, too deep, not JSON, or no list of routes.
+    What depends on the topic's name, which is not known yet where it is `*`, is not looked at.
     """
-    if len(value) > MAPPING_MAX_CHARACTERS:
-        raise UnusableError(f"it has {len(value)} characters", f"keep it to {MAPPING_MAX_CHARACTERS}")
-    try:
-        entries = json.loads(
-            _as_json(value),
-            parse_int=str,
-            parse_float=str,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_without_repeats,
-        )
-    except json.JSONDecodeError as error:
-        fix = r"check quotes and commas (inside single quotes an apostrophe is written \')"
-        raise UnusableError(f"it is not JSON: {error.msg.lower()} near character {error.pos + 1}", fix) from None
-    if not isinstance(entries, list):
-        raise UnusableError("it is not a list", "put [ and ] around the routes")
-    if not 1 <= len(entries) <= ROUTES_MAX:
-        raise UnusableError(f"it has {len(entries)} routes", f"give 1 to {ROUTES_MAX}")
-    return entries
-
-
-def _as_json(value: str) -> str:
-    depth = 0
-
-    def convert(match: re.Match[str]) -> str:
-        nonlocal depth
-        token = match[0]
-        depth += (token in ("[", "{")) - (token in ("]", "}"))
-        if depth > MAPPING_MAX_DEPTH:
-            raise UnusableError(f"it is nested deeper than {MAPPING_MAX_DEPTH}", "write a list of routes")
-        if token[0] != "'" or token[-1] != "'" or len(token) < 2:
-            return token
-        inner = _ESCAPE_OR_QUOTE.sub(lambda part: {"\\'": "'", '"': '\\"'}.get(part[0], part[0]), token[1:-1])
-        return f'"{inner}"'
-
-    return _TOKEN.sub(convert, value)
-
-
-def _refuse_constant(name: str) -> None:
-    raise UnusableError(f"it holds {name}, which is not JSON", "remove it")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in entry:
-            raise UnusableError(f"one object has {shown(name)} twice", "keep one of the two")
-        entry[name] = value
-    return entry
-
-
-def read_routes(value: str | None, starred: tuple[str, ...], faults: Faults) -> tuple[Route, ...]:
-    """The routes of `SINK_TOPICS_MAPPING`, `*` spread over the topics `starred` that no entry names.
-
-    What cannot be used becomes a fault, and the routes are then not for use.
-    """
-    if value is None:
-        return ()
-    try:
-        entries = read_mapping(value)
-    except UnusableError as unusable:
-        faults.add(_SETTING, unusable.fact, unusable.fix)
-        return ()
-    found = [_read_route(number, entry, faults) for number, entry in enumerate(entries, 1)]
-    routes = [route for route in found if route is not None]
-    topics = [route["topic"] for route in routes]
-    rest = tuple(topic for topic in starred if topic not in topics)
-    for topic in dict.fromkeys(topic for topic in topics if topics.count(topic) > 1):
-        fact = f"it has several routes for the topic {shown(topic)}, of which the second can never match"
-        faults.add(_SETTING, fact, "keep one (several are not yet supported)")
-    if len(routes) == len(entries) and "SINK_TOPICS" not in faults.names:
-        _check_star("*" in topics, starred, rest, faults)
-    return tuple(
-        Route(**{**route, "topic": topic})
-        for route in routes
-        for topic in (rest if route["topic"] == "*" else (route["topic"],))
-    )
-
-
-def _read_route(number: int, entry: object, faults: Faults) -> dict[str, Any] | None:
-    """The fields of a Route that `entry` gives; None, and faults, if it cannot be used."""
     if not isinstance(entry, dict):
-        faults.add(_SETTING, f"route {number} is not an object", "write {...} with topic, db and table")
+        faults.add(SETTING, f"route {number} is not an object", "write {...} with topic, db and table")
         return None
     before = len(faults.sentences)
     named = isinstance(entry.get("topic"), str)
     subject = f"route {number} (topic {shown(entry['topic'])})" if named else f"route {number}"
     given = {name: value for name, value in entry.items() if value is not None and value != ""}
-    route: dict[str, str] = {}
+    route: dict[str, Any] = {}
     for name, value in given.items():
         try:
             route[name] = _read_field(name, value)
         except UnusableError as unusable:
-            faults.add(_SETTING, f"{subject}: {unusable.fact}", unusable.fix)
+            faults.add(SETTING, f"{subject}: {unusable.fact}", unusable.fix)
     for name in ("topic", "db", "table"):
         if name not in given:
-            faults.add(_SETTING, f"{subject} has no {name}", "add it")
+            faults.add(SETTING, f"{subject} has no {name}", "add it")
     if "key" in given and "metadata" not in given:
-        faults.add(_SETTING, f"{subject}: key means nothing without metadata", "add metadata or remove key")
+        faults.add(SETTING, f"{subject}: key means nothing without metadata", "add metadata or remove key")
     if route.get("tombstones") == "row" and "metadata" not in given:
-        faults.add(_SETTING, f"{subject}: tombstones row needs metadata", "add metadata, or skip them")
+        faults.add(SETTING, f"{subject}: tombstones row needs metadata", "add metadata, or skip them")
     if len(faults.sentences) == before:
         _check_lane(route, subject, faults)
+        _check_tables(route, subject, faults)
     if len(faults.sentences) > before:
         return None
     # "none" is how a route says that there is none.
-    kept = {name: text for name, text in route.items() if name in _KEPT and (name, text) != ("decode", "none")}
+    kept = {name: what for name, what in route.items() if name in _KEPT and (name, what) != ("decode", "none")}
     return kept | {"validate": route.get("validate") != "false"}
 
 
-def _check_lane(route: Mapping[str, str], subject: str, faults: Faults) -> None:
+def _check_lane(route: Mapping[str, Any], subject: str, faults: Faults) -> None:
     """The route has a lane, and wants nothing that means nothing in it."""
     format_ = route.get("format", "json")
     framing = framing_of(route.get("decode"), route.get("schema"))
     lane = lane_of(format_, framing)
     if framing == "registry" and "schema" in route:
-        faults.add(_SETTING, f"{subject}: schema means nothing beside decode registry", "remove one of them")
+        faults.add(SETTING, f"{subject}: schema means nothing beside decode registry", "remove one of them")
         return
     if lane is None:
         fact, fix = _no_lane(format_, framing)
-        faults.add(_SETTING, f"{subject}: {fact}", fix)
+        faults.add(SETTING, f"{subject}: {fact}", fix)
         return
     if "schema" in route:
         _check_schema(route["schema"], subject, faults)
     if route.get("validate") == "false" and not lane.validates:
         fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
-        faults.add(_SETTING, fact, "remove it")
+        faults.add(SETTING, fact, "remove it")
+
+
+def _check_tables(route: Mapping[str, Any], subject: str, faults: Faults) -> None:
+    """What a record says of its table is held against a list, and asked only where it can be known."""
+    sources = sources_of(read_template(route["table"]))
+    if sources and "tables" not in route:
+        fact = f"{subject}: records choose the table, and no list says which ones they may choose"
+        faults.add(SETTING, fact, "add tables, a list of all names")
+    if "tables" in route and "{" not in route["table"]:
+        faults.add(SETTING, f"{subject}: tables means nothing, since table is a name", "remove tables")
+    lane = lane_of(route.get("format", "json"), framing_of(route.get("decode"), route.get("schema")))
+    if lane is not None and not lane.fields:
+        when = [route["when"].source] if "when" in route else []
+        if any(isinstance(source, Field) for source in (*when, *sources)):
+            what = "when" if any(isinstance(source, Field) for source in when) else "table"
+            fact = f"{subject}: {what} asks for a field, and only values that arrive as plain JSON have fields"
+            faults.add(SETTING, fact, "ask for a header")
 
 
 def _no_lane(format_: str, framing: Framing) -> tuple[str, str]:
@@ -315,15 +260,20 @@ def _check_schema(path: str, subject: str, faults: Faults) -> None:
     try:
         read_own(path)
     except SchemaError as error:
-        faults.add(_SETTING, f"{subject}: schema cannot be used: {error}", "ship a schema that can")
+        faults.add(SETTING, f"{subject}: schema cannot be used: {error}", "ship a schema that can")
 
 
-def _read_field(name: str, value: object) -> str:
+def _read_field(name: str, value: object) -> object:
     field = FIELDS.get(name)
     if field is None:
         raise UnusableError(f"{shown(name)} is no field of a route", f"{nearest(name, FIELDS)} is the nearest")
-    if name == "table" and isinstance(value, str) and "{" in value:
-        raise UnusableError("templates in table are not yet supported", "name the table itself")
+    if name == "when":
+        return read_when(value)
+    if name == "tables":
+        return _read_tables(value)
+    if name == "table" and isinstance(value, str) and ("{" in value or "}" in value):
+        read_template(value)
+        return value
     if field.rule is not None:
         if not isinstance(value, str) or not field.rule.pattern.fullmatch(value):
             raise UnusableError(f"{name} is not a name that can be used", f"use {field.rule.words}")
@@ -331,6 +281,21 @@ def _read_field(name: str, value: object) -> str:
     if not field.now:
         raise UnusableError(f"{name} is not yet supported", "remove it")
     return _read_word(name, value, field)
+
+
+def _read_tables(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise UnusableError("tables is not a list of names", 'write ["Orders", "Refunds"]')
+    for name in value:
+        if not isinstance(name, str) or not TABLE.pattern.fullmatch(name):
+            raise UnusableError(
+                f"tables has {shown(name)}, which is not a name that can be used", f"use {TABLE.words}"
+            )
+        if value.count(name) > 1:
+            raise UnusableError(f"tables has {shown(name)} twice", "keep one of the two")
+    if len(value) > TABLES_MAX:
+        raise UnusableError(f"tables has {len(value)} names", f"keep it to {TABLES_MAX}")
+    return tuple(value)
 
 
 def _read_word(name: str, value: object, field: RouteField) -> str:
@@ -350,13 +315,3 @@ def _is_time(value: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check_star(has_star: bool, starred: tuple[str, ...], rest: tuple[str, ...], faults: Faults) -> None:
-    if has_star and not starred:
-        faults.add("SINK_TOPICS", "it is not set, and a route has the topic *", "list the topics that * takes")
-    elif has_star and not rest:
-        faults.add(_SETTING, "its other routes name all of SINK_TOPICS, so * can never match", "remove that route")
-    elif rest and not has_star:
-        fact = f"no route takes its topic {shown(rest[0])}"
-        faults.add("SINK_TOPICS", fact, f"add a route for it, or for *, to {_SETTING}")

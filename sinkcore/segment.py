@@ -25,6 +25,7 @@ ERROR_MAX_CHARS = 64
 class Blob:
     """A staged blob with all that queueing it needs, so that a changed setting never re-aims staged data.
 
+    `route` tells which records led to it: the digest of their route (`sinkcore.routing`).
     `kind` is `rows` for a body that ADX ingests, `dead_letters` for one that goes to the users' container. `error`
     is ADX's code for its last refusal, and `failures` how many there were.
     """
@@ -40,6 +41,7 @@ class Blob:
     format: str = ""
     mapping: str | None = None
     metadata: str | None = None
+    route: str = ""
     source_id: str = ""
     state: BlobState = "staged"
     error: str = ""

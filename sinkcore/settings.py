@@ -32,7 +32,8 @@ from sinkcore.declared import (
     text,
 )
 from sinkcore.errors import ConfigError
-from sinkcore.routes import TOPICS_MAX, Route, read_routes, read_topics
+from sinkcore.routes import TOPICS_MAX, Route, read_topics
+from sinkcore.routeset import read_routes
 
 NEAR_LETTERS = 3  # an unknown KAFKA_* or KUSTO_* name this close to a known one is a slip of the pen
 FUNCTION_TIMEOUT = "00:30:00"  # Functions' default, where host.json has none

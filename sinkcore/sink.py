@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
+from sinkcore.drift import Drift
 from sinkcore.errors import OutcomeUnknownError, PositionMovedError, TransientError
 from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
@@ -62,6 +63,7 @@ class Sink:
     executor: Executor
     new_id: Callable[[int], str] = new_segment_id
     schemas: Schemas | None = None
+    drift: Drift = field(default_factory=Drift)
     _topics: dict[str, Topic] = field(default_factory=dict)
 
     def deliver(self, topic: str, events: Sequence[func.KafkaEvent]) -> None:
@@ -117,7 +119,7 @@ class Sink:
     @property
     def stage(self) -> Stage:
         """How records become a staged segment."""
-        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id, self.schemas)
+        return Stage(self.settings, self.blobs, self.clock, self.executor, self.new_id, self.schemas, self.drift)
 
     @property
     def queueing(self) -> Queueing:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sinkcore.clock import Clock
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.deadletters import encode_dead_letters
-from sinkcore.encode import Body, Encoded, encode
+from sinkcore.drift import Drift
+from sinkcore.encode import Body, encode
 from sinkcore.errors import RecordError
 from sinkcore.lanes import SUFFIXES
-from sinkcore.records import OffsetRange, Slice
+from sinkcore.records import OffsetRange, Refused, Slice
 from sinkcore.routes import Route
+from sinkcore.routing import Part, router_of
 from sinkcore.schemas import Schemas
 from sinkcore.segment import ERROR_MAX_CHARS, Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.settings import Settings
@@ -41,30 +43,43 @@ class Stage:
     executor: Executor
     new_id: Callable[[int], str]
     schemas: Schemas | None = None
+    drift: Drift = field(default_factory=Drift)
     token: str = ""
 
     def stage(self, topic: str, slices: Sequence[Slice], ranges: tuple[OffsetRange, ...]) -> Staged | None:
         """The records as a segment with these ranges, its bodies uploaded; None if it would have too many blobs.
+
+        Each table that a route leads to gets a body, for all partitions together, and all dead letters get one.
 
         Raises:
             RecordError: a record was refused and SINK_ON_BAD_RECORD is `fail`.
             TransientError: storage did not take a body, or the schema registry did not answer.
         """
         segment_id = self.new_id(self.clock.now_ms())
-        (route,) = self.settings.routes_of(topic)
-        encoded = encode(
-            slices,
-            route,
-            segment_id=segment_id,
-            record_max_bytes=self.settings.record_max_bytes,
-            blob_max_bytes=self.settings.blob_max_bytes,
-            schemas=self.schemas,
-        )
-        self._check(topic, encoded)
-        blobs = [self._rows_blob(topic, segment_id, n, route, body) for n, body in enumerate(encoded.bodies)]
-        bodies = [body.data for body in encoded.bodies]
-        if encoded.refused:
-            letters = encode_dead_letters([(route, r) for r in encoded.refused], self.clock.now_ms())
+        settings = self.settings
+        routed = router_of(settings.routes_of(topic)).split(slices, settings.record_max_bytes)
+        blobs: list[Blob] = []
+        bodies: list[bytes] = []
+        refused, large_records = routed.refused, 0
+        for part in routed.parts:
+            encoded = encode(
+                part.slices,
+                part.route,
+                segment_id=segment_id,
+                record_max_bytes=settings.record_max_bytes,
+                blob_max_bytes=settings.blob_max_bytes,
+                schemas=self.schemas,
+            )
+            self.drift.look(part.route, part.slices, self.schemas)
+            refused += [(part.route, each) for each in encoded.refused]
+            large_records += encoded.large_records
+            for body in encoded.bodies:
+                blobs.append(self._rows_blob(topic, segment_id, len(blobs), part, body))
+                bodies.append(body.data)
+        self._check(topic, [each for _, each in refused], large_records)
+        if refused:
+            refused.sort(key=_place)
+            letters = encode_dead_letters(refused, self.clock.now_ms())
             blobs.append(self._dead_letters_blob(topic, segment_id, letters))
             bodies.append(letters.data)
         # ADX's codes may be added to each of them.
@@ -73,16 +88,16 @@ class Stage:
         by_path = {blob.path: data for blob, data in zip(blobs, bodies, strict=True)}
         self._upload(by_path)
         records = sum(len(piece.offsets) for piece in slices)
-        segment = Segment(segment_id, topic, ranges, tuple(blobs), records, len(encoded.refused))
+        segment = Segment(segment_id, topic, ranges, tuple(blobs), records, len(refused))
         return Staged(segment, by_path)
 
-    def _check(self, topic: str, encoded: Encoded) -> None:
+    def _check(self, topic: str, refused: Sequence[Refused], large_records: int) -> None:
         """The batch may go on: no record was refused, or the app is set to go on without those."""
-        if encoded.large_records:
-            event("large_records", logging.WARNING, topic=topic, records=encoded.large_records)
+        if large_records:
+            event("large_records", logging.WARNING, topic=topic, records=large_records)
         if self.settings.on_bad_record != "fail":
             return
-        bad = [refused for refused in encoded.refused if refused.reason != "tombstone"]
+        bad = [each for each in refused if each.reason != "tombstone"]
         if bad:
             first = bad[0]
             raise RecordError(
@@ -99,7 +114,8 @@ class Stage:
         for _ in map(put, bodies) if len(bodies) < 2 else self.executor.map(put, bodies):
             pass
 
-    def _rows_blob(self, topic: str, segment_id: str, index: int, route: Route, body: Body) -> Blob:
+    def _rows_blob(self, topic: str, segment_id: str, index: int, part: Part, body: Body) -> Blob:
+        route = part.route
         return Blob(
             kind="rows",
             container=self.settings.staging_container,
@@ -109,6 +125,7 @@ class Stage:
             format=route.stored_format,
             mapping=route.mapping,
             metadata=route.metadata,
+            route=part.digest,
             rows=body.rows,
             raw_size_bytes=body.raw_size_bytes,
             stored_size_bytes=len(body.data),
@@ -124,3 +141,7 @@ class Stage:
             raw_size_bytes=body.raw_size_bytes,
             stored_size_bytes=len(body.data),
         )
+
+
+def _place(letter: tuple[Route | None, Refused]) -> tuple[int, int]:
+    return letter[1].record.partition, letter[1].record.offset

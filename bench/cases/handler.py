@@ -14,14 +14,21 @@ from isal import igzip_lib
 from bench.cases import Options
 from bench.data import SIZES, TOPIC, payload, records
 from bench.measure import Result, cpu_us
+from sinkcore.conditions import TEXT, Field, When
 from sinkcore.encode import Encoded, encode
 from sinkcore.encode.bodies import BodyWriter
 from sinkcore.records import slices_of
 from sinkcore.routes import Route
+from sinkcore.routing import router_of
 
 Events = list[func.KafkaEvent]
 
 PLAIN = Route(TOPIC, "db", "Flights")
+# A third of the records go elsewhere, so that there are two bodies.
+BY_FIELD = {
+    "origin": (Route(TOPIC, "db", "Newark", when=When(Field(("origin",)), TEXT + "EWR")), PLAIN),
+    "from.faa": (Route(TOPIC, "db", "Newark", when=When(Field(("from", "faa")), TEXT + "EWR")), PLAIN),
+}
 WITH_METADATA = Route(TOPIC, "db", "Flights", metadata="_kafka")
 _SEGMENT_ID = "00000000000000000000000000"  # as long as a real one
 _BURST_RECORDS = 5000  # small batches run several times in a row: a cold start says more of the machine
@@ -44,6 +51,14 @@ def handler(events: list[func.KafkaEvent], route: Route) -> Encoded:
     return encode(
         slices_of(events), route, segment_id=_SEGMENT_ID, record_max_bytes=1 << 25, blob_max_bytes=1 << 28
     )
+
+
+def routed(events: list[func.KafkaEvent], routes: tuple[Route, ...]) -> list[Encoded]:
+    """The same, over several routes."""
+    return [
+        encode(part.slices, part.route, segment_id=_SEGMENT_ID, record_max_bytes=1 << 25, blob_max_bytes=1 << 28)
+        for part in router_of(routes).split(slices_of(events), 1 << 25).parts
+    ]
 
 
 def run(options: Options) -> Iterator[Result]:
@@ -88,6 +103,9 @@ def _measure(options: Options, size: str, batch: int) -> Iterator[Result]:
     for name, given in _both(events, distinct_events):
         work[f"b {name}"] = lambda given=given: handler(given, WITH_METADATA)  # type: ignore[misc]
         work[f"gzip {name}"] = lambda name=name: _compress(rows[name])  # type: ignore[misc]
+    by_field = {} if size == "10 KB" else BY_FIELD  # whose records are arrays of the others
+    for path, routes in by_field.items():
+        work[f"route {path}"] = lambda routes=routes: routed(events, routes)  # type: ignore[misc]
     rounds = dict.fromkeys(work, options.rounds(len(joined)))
     rounds["e"] = min(rounds["e"], _E_ROUNDS_MAX)
     took = cpu_us(work, rounds=rounds, burst=max(1, _BURST_RECORDS // batch))
@@ -108,6 +126,10 @@ def _measure(options: Options, size: str, batch: int) -> Iterator[Result]:
     yield result("(b) / (a)", took["b"] / a, "", _MARKS_B[size])
     yield result("((b) + (c)) / (e)", (took["b"] + took["c"]) / took["e"], "", _MARKS_BC[size])
     yield result("least: ((a) + (c)) / (e)", (a + took["c"]) / took["e"], "")
+    for path in by_field:
+        extra = took[f"route {path}"] - took["b"]
+        yield result(f"routing by {path}", extra / batch, "us/record")
+        yield result(f"routing by {path} / (a)", extra / a, "", 1.0 if size == "1 KB" else None)
     stored = len(handler(events, PLAIN).bodies[0].data)
     yield result("stored", stored / len(joined), "of raw")
     yield result("stored / (e)'s", stored / len(zlib.compress(joined, 6)), "", 1.25)

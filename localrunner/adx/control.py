@@ -10,7 +10,7 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 
 from localrunner.adx.errors import KustoError, of_status
-from localrunner.adx.exchange import Endpoint, Exchange
+from localrunner.adx.exchange import BODY_MAX_BYTES, Endpoint, Exchange, inflated
 from localrunner.adx.mgmt import Role
 from localrunner.adx.observer import Observer
 from localrunner.adx.store import Store
@@ -41,7 +41,7 @@ def endpoints(store: Store, observer: Observer, role: Role) -> Iterator[tuple[st
 
     async def added(asked: Exchange) -> bytes:
         try:
-            wanted = json.loads(asked.body)
+            wanted = json.loads(inflated(asked.request, asked.body, BODY_MAX_BYTES))
         except (ValueError, RecursionError):
             raise KustoError("The body is not JSON") from None
         return msgspec.json.encode({"faults": [fault.as_dict() for fault in observer.faults.add(wanted)]})

@@ -149,7 +149,8 @@ class Faults:
 
 
 def _parsed(number: int, given: Any) -> Fault:
-    if not isinstance(given, dict) or given.get("do") not in DEEDS:
+    # A list, so that what cannot be hashed is not in it either.
+    if not isinstance(given, dict) or given.get("do") not in list(DEEDS):
         raise KustoError(f"A fault is a JSON object whose 'do' is one of {', '.join(DEEDS)}")
     takes = DEEDS[given["do"]] | {"do", "count", "skip"}
     unknown = sorted(set(given) - takes)

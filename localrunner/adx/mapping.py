@@ -34,6 +34,12 @@ TRANSFORMS: dict[str, tuple[frozenset[str], bool]] = {
     "BytesAsBase64": (frozenset({"avro"}), True),
 }
 
+# The words of an element, in any case. `ColumnName` and `ColumnType` are how Microsoft's Java client writes them.
+_NAMES = ("column", "columnname", "name")
+_TYPES = ("datatype", "columntype", "csldatatype", "storagedatatype")
+_PLACES = ("path", "field", "ordinal", "constvalue")
+_WORDS = frozenset({*_NAMES, *_TYPES, *_PLACES, "transform", "properties"})
+
 _STEP = re.compile(r"\.?\[\s*'((?:[^'\\]|\\.)*)'\s*\]|\.?\[\s*\"((?:[^\"\\]|\\.)*)\"\s*\]|\[(\d+)\]|\.([^.\[\]]+)")
 
 
@@ -85,12 +91,14 @@ def _source(kind: str, element: Any) -> Source:
     nested = flat.get("properties")
     if isinstance(nested, dict):
         flat |= {str(name).lower(): value for name, value in nested.items()}
-    column = flat.get("column") or flat.get("name")
+    column = next((flat[name] for name in _NAMES if flat.get(name)), None)
     if not isinstance(column, str):
         raise _invalid("an element has no 'Column'")
+    if unknown := sorted(flat.keys() - _WORDS):
+        raise _invalid(f"'{unknown[0][:60]}' of column '{column}' is not known to this double")
     transform, reads = _transform(kind, column, flat.get("transform"))
     constant = flat.get("constvalue")
-    places = [name for name in ("path", "field", "ordinal", "constvalue") if flat.get(name) not in (None, "")]
+    places = [name for name in _PLACES if flat.get(name) not in (None, "")]
     if len(places) > 1:
         raise _invalid(f"column '{column}' has both '{places[0]}' and '{places[1]}'")
     if not reads:

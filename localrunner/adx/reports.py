@@ -33,7 +33,8 @@ def message(request: Request, error: IngestionError | None, operation_id: uuid.U
 def row(request: Request, error: IngestionError | None, operation_id: uuid.UUID) -> dict[str, object]:
     """The properties that the blob's row of the status table gets.
 
-    Source: kusto-ingest-client-status.md, "Class IngestionStatus".
+    Source: kusto-ingest-client-status.md, "Class IngestionStatus"; kusto-ingest for Java 7.0.5 reads
+    `UpdatedOn` as a date and fails on text.
     """
     assert request.status_row is not None
     common = _common(request, operation_id)
@@ -41,7 +42,7 @@ def row(request: Request, error: IngestionError | None, operation_id: uuid.UUID)
         "PartitionKey": request.status_row.partition_key,
         "RowKey": request.status_row.row_key,
         "Status": "Succeeded" if error is None else "Failed",
-        "UpdatedOn": _now(),
+        "UpdatedOn": datetime.now(UTC),
         "ActivityId": common.pop("RootActivityId"),
         **common,
         **(_outcome(error) if error is not None else {"Details": ""}),

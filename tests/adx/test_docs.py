@@ -67,9 +67,11 @@ def test_every_behaviour_of_the_client_matrix_is_tried_by_whom_it_is_expected_of
     javascript = set(
         re.findall(r"^  (?:async )?([a-z]\w+)(?:\(\) \{|: \(\) =>)", _text(folder / "javascript_cases.mjs"), re.M)
     )
+    java = set(re.findall(r'cases\.put\("(\w+)", ', _text(folder / "JavaCases.java")))
 
     assert python == {case.name for case in CASES if case.python != "-"}
     assert javascript == {case.name for case in CASES if case.javascript != "-"}
+    assert java == {case.name for case in CASES if case.java != "-"}
     assert f"{len(CASES)} behaviours" in PAGE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
 import socket
 import uuid
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -23,7 +24,8 @@ from localrunner.adx import commands, mgmt
 from localrunner.adx.blobs import Blobs
 from localrunner.adx.catalog import Catalog
 from localrunner.adx.errors import KustoError
-from localrunner.adx.exchange import Exchange, answered
+from localrunner.adx.exchange import BODY_MAX_BYTES, Exchange, answered
+from localrunner.adx.http import Services, app
 from localrunner.adx.ingest import Ingestor
 from localrunner.adx.mgmt import Context, Role
 from localrunner.adx.observer import Observer
@@ -140,9 +142,9 @@ def test_the_commands_that_are_damaged_were_good(contexts: list[Context], text: 
         assert error.code in missing  # noqa: PT017 - either outcome is right
 
 
-def exchange(double: Double, sent: bytes) -> bytes:
-    """What the engine answers to these bytes, until it closes or has nothing more to say."""
-    with socket.create_connection(("127.0.0.1", double.ports[1]), timeout=10) as connection:
+def exchange(port: int, sent: bytes) -> bytes:
+    """What is answered to these bytes, until it closes or has nothing more to say."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         pieces = b""
@@ -166,18 +168,19 @@ def exchange(double: Double, sent: bytes) -> bytes:
 )
 def test_what_is_no_http_is_answered_as_a_bad_request(double: Double, sent: bytes) -> None:
     """In the same form, and the connection is closed."""
-    head, _, body = exchange(double, sent).partition(b"\r\n\r\n")
+    for port in double.ports:
+        head, _, body = exchange(port, sent).partition(b"\r\n\r\n")
 
-    assert head.startswith(b"HTTP/1.1 400")
-    assert json.loads(body)["error"]["@permanent"] is True
-    assert requests.get(f"{double.engine}/local/health", timeout=10).status_code == 200
+        assert head.startswith(b"HTTP/1.1 400")
+        assert json.loads(body)["error"]["@permanent"] is True
+        assert requests.get(f"http://127.0.0.1:{port}/local/health", timeout=10).status_code == 200
 
 
 def test_a_body_that_breaks_off_is_nobody_s_problem(double: Double) -> None:
     """The client is gone, so that there is nothing to answer; the next one is served."""
     sent = b"POST /v1/rest/mgmt HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
 
-    assert b"HTTP/1.1 200" not in exchange(double, sent)
+    assert b"HTTP/1.1 200" not in exchange(double.ports[1], sent)
     assert double.query("print 1") == [[1]]
 
 
@@ -241,6 +244,64 @@ def test_odd_paths_and_methods_are_answered_in_form(double: Double, path: str, m
         assert method == "HEAD" or reply.json()["error"]["@permanent"] is True
 
 
+INGEST = "/v1/rest/ingest/db/T"
+BOTH = [("POST", "/v1/rest/mgmt"), ("POST", "/v1/rest/query"), ("POST", "/v2/rest/query"), ("POST", INGEST)]
+BOTH += [("GET", "/v1/rest/auth/metadata"), ("GET", "/local/health")]
+PAGES = {
+    Role.ENGINE: BOTH,
+    Role.DM: [
+        *BOTH,
+        *[("GET", f"/local/{page}") for page in ("batches", "requests", "counters", "faults")],
+        *[("POST", "/local/faults"), ("DELETE", "/local/faults"), ("DELETE", "/local/faults/1")],
+    ],
+}
+EVERY = [(role, method, path) for role, pages in PAGES.items() for method, path in pages]
+# What a body can be, and what is answered; a page that takes none does not look at it.
+BAD_BODIES: list[tuple[bytes, dict[str, str], int]] = [
+    (b"", {}, 400),
+    (b"\x00\xff nonsense", {}, 400),
+    (b"[" * 100_000, {}, 400),
+    (b"7", {}, 400),
+    (b'{"csl": {"a": 1}, "do": ["x"]}', {}, 400),
+    (b"{}", {"Content-Encoding": "br"}, 400),
+    (b"no gzip", {"Content-Encoding": "gzip"}, 400),
+    (gzip.compress(b'{"csl": "print 1"}')[:-6], {"Content-Encoding": "gzip"}, 400),
+    (b" " * (BODY_MAX_BYTES + 1), {}, 413),
+]
+
+
+def test_every_endpoint_is_among_those_that_are_tried(contexts: list[Context]) -> None:
+    """A new one is tried too, or this fails."""
+    for context in contexts:
+        services = Services(context.catalog, context.ingestor, context.resources, Observer())
+        routes = [route for route in app(services, context.role).routes if isinstance(route, Route)]
+        found = {(method, route.path) for route in routes for method in (route.methods or ()) if method != "HEAD"}
+        places = {INGEST: "/v1/rest/ingest/{database}/{table}", "/local/faults/1": "/local/faults/{number:int}"}
+
+        assert found == {(method, places.get(path, path)) for method, path in PAGES[context.role]}
+
+
+@pytest.mark.parametrize(("role", "method", "path"), EVERY)
+def test_every_endpoint_refuses_every_kind_of_malformed_request(
+    double: Double, role: Role, method: str, path: str
+) -> None:
+    """In Kusto's form, permanent, and on a connection that goes on; never as a failure of the double itself."""
+    base = double.engine if role is Role.ENGINE else double.dm
+    logged = len(double.log)
+    with requests.Session() as session:
+        for body, headers, status in BAD_BODIES if method == "POST" else []:
+            query = "?streamFormat=json" if path == INGEST else ""
+            reply = session.post(base + path + query, data=body, headers=headers, timeout=30)
+            assert (reply.status_code, reply.json()["error"]["@permanent"]) == (status, True), body[:30]
+        for other in {"GET", "POST", "PUT", "DELETE", "PATCH"} - {
+            known for known, page in PAGES[role] if page == path
+        }:
+            reply = session.request(other, base + path, data=b"{}", timeout=10)
+            assert (reply.status_code, reply.json()["error"]["@permanent"]) == (405, True), other
+        assert session.get(f"{base}/local/health", timeout=10).status_code == 200
+    assert "request_failed" not in double.log[logged:]
+
+
 _SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False)
 _ANY = st.recursive(
     _SCALARS,
@@ -267,12 +328,13 @@ _PROPERTIES = (
         max_size=12,
     )
 )
-@settings(max_examples=3, deadline=None)
+# Without shrinking: each example takes a second of a real queue.
+@settings(max_examples=3, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_malformed_messages_of_every_kind_do_not_stop_the_worker(
     double: Double, changes: list[tuple[dict[str, Any], dict[str, Any]]]
 ) -> None:
     """In the queue itself: what comes after them is ingested, and none of them was an unexpected error."""
-    table = double.table("n: long")
+    table, logged = double.table("n: long"), len(double.log)
     for fields, properties in changes:
         body = {
             "Id": str(uuid.uuid4()),
@@ -286,7 +348,7 @@ def test_malformed_messages_of_every_kind_do_not_stop_the_worker(
     double.queue_raw(base64.b64encode(b'{"BlobPath": "\xff"}'))
     assert double.ingest(table, b'{"n": 1}') == "Succeeded"
     for word in ("Traceback", "poll_failed", "batch_failed", "batch_not_finished", "request_failed"):
-        assert word not in double.log
+        assert word not in double.log[logged:]
 
 
 def test_a_store_that_was_fuzzed_is_still_in_order(contexts: list[Context], tmp_path: Path) -> None:

@@ -144,3 +144,22 @@ def test_a_transformation_is_refused_by_name(double: Double) -> None:
 
     with pytest.raises(Exception, match="GetPathElement"):
         create(double, table, "json", "M", {"column": "a", "Properties": {"Transform": "GetPathElement"}})
+
+
+def test_a_property_of_a_mapping_that_the_double_does_not_know_is_refused(double: Double) -> None:
+    """Leaving it out would ingest something else; the error names it."""
+    table = double.table("a: long")
+
+    with pytest.raises(Exception, match="'surprise' of column 'a'"):
+        create(double, table, "json", "M", {"column": "a", "Properties": {"Path": "$.a", "Surprise": "x"}})
+
+
+def test_a_mapping_in_the_java_client_s_spelling_is_understood(double: Double) -> None:
+    """kusto-ingest for Java 7.0.5 writes `columnName` and `columnType`; seen in `make clients`."""
+    table = double.table("a: long")
+    column = '{"columnName": "a", "columnType": "long", "properties": {"Path": "$.x"}}'
+
+    double.command(f".create table {table} ingestion json mapping 'M' '[{column}]'")
+
+    assert double.ingest(table, b'{"x": 7}', ingestion_mapping_reference="M") == "Succeeded"
+    assert double.query(table) == [[7]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ def test_the_outcome_of_a_blob_is_in_its_row_of_the_status_table(double: Double,
 
     row = status(double, good["Id"])
     assert (row["Status"], row["Table"], row["Mine"]) == ("Succeeded", table, "kept")
+    assert isinstance(row["UpdatedOn"], datetime), "Java's client reads a date, and fails on text"
     row = status(double, bad["Id"])
     assert (row["Status"], row["ErrorCode"], row["FailureStatus"]) == (
         "Failed",

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 ORDER = (
     *("errors",),
     *("declared", "clock", "telemetry", "lanes"),
-    *("schemas", "records", "routes", "connections", "settings", "segment"),
+    *("conditions", "mapping"),
+    *("schemas", "records", "routes", "routeset", "connections", "settings", "segment"),
     *("encode",),
+    *("fields", "routing", "drift"),
     *("registry",),
     *("kafka", "gaps", "reading", "kafkalog"),
     *("table", "staging", "ingest", "failures", "landed", "deadletters"),

@@ -152,20 +152,24 @@ class Whole:
         """Where Kafka ends, by topic and partition."""
         return end_offsets(self.stack.addresses["kafka"], [topic.name for topic in self.topics])
 
-    def query(self, text: str) -> list[dict[str, Any]]:
+    def query(self, text: str, db: str = DB) -> list[dict[str, Any]]:
         """What a query returns."""
-        return [row.to_dict() for row in self._engine.execute_query(DB, text).primary_results[0]]
+        return [row.to_dict() for row in self._engine.execute_query(db, text).primary_results[0]]
 
     def make_tables(self) -> None:
         """The tables are in ADX, with mappings and the shortest batching policy."""
         self.adx.make_tables()
         for topic in self.topics:
-            for text in (
-                f".create table {topic.table} (n: long, kafka: dynamic)",
-                f".alter table {topic.table} policy ingestionbatching @'{BATCHING}'",
-                f".create table {topic.table} ingestion json mapping 'm' '{json.dumps(MAPPING)}'",
-            ):
-                self._engine.execute_mgmt(DB, text)
+            self.make_table(topic.table)
+
+    def make_table(self, table: str, db: str = DB, columns: str = "n: long, kafka: dynamic") -> None:
+        """The table is there, with a mapping of JSON and the shortest batching policy."""
+        for text in (
+            f".create table {table} ({columns})",
+            f".alter table {table} policy ingestionbatching @'{BATCHING}'",
+            f".create table {table} ingestion json mapping 'm' '{json.dumps(MAPPING)}'",
+        ):
+            self._engine.execute_mgmt(db, text)
 
     @cached_property
     def adx(self) -> Adx:
@@ -200,16 +204,21 @@ class Whole:
 
 @contextmanager
 def running(
-    kafka: str, topics: list[Topic], directory: Path, hosts: int, worker: str = EMULATED
+    kafka: str,
+    topics: list[Topic],
+    directory: Path,
+    hosts: int,
+    worker: str = EMULATED,
+    routes: list[dict[str, Any]] | None = None,
 ) -> Iterator[Whole]:
-    """A stack with these topics on a Kafka that runs already."""
+    """A stack with these topics on a Kafka that runs already; `routes` replaces the one of each."""
     config = {"max.message.bytes": str(RECORD_MAX_BYTES)}
     admin = AdminClient({"bootstrap.servers": kafka})  # with it gone, its futures fail
     made = admin.create_topics([NewTopic(topic.name, topic.partitions, config=config) for topic in topics])
     for future in made.values():
         future.result(ANSWER_S)
     file = directory / "settings.json"
-    mapping = json.dumps([topic.route for topic in topics])
+    mapping = json.dumps(routes or [topic.route for topic in topics])
     file.write_text(json.dumps({"Values": {"SINK_TOPICS_MAPPING": mapping}}))
     environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(OURS)}
     # Below the test's own directory, so that logs and data are there to be read when it has failed.

@@ -37,11 +37,11 @@ PARTITIONS = 100
 ROUTE = {"topic": TOPIC, "db": "db", "table": "Flights", "format": "json", "metadata": "_kafka"}
 
 
-def settings_of(route: dict[str, Any] | None = None, **values: str) -> Settings:
-    """Settings of an app that takes `flights`, with `values` on top."""
+def settings_of(route: dict[str, Any] | None = None, *routes: dict[str, Any], **values: str) -> Settings:
+    """Settings of an app that takes `flights` by one route or several, with `values` on top."""
     return read_settings(
         {
-            "SINK_TOPICS_MAPPING": json.dumps([ROUTE | (route or {})]),
+            "SINK_TOPICS_MAPPING": json.dumps([ROUTE | each for each in (route or {}, *routes)]),
             "KAFKA_BROKERS": "127.0.0.1:9092",
             "KUSTO_INGESTION_URL": "http://127.0.0.1:41004",
             "KUSTO_QUERY_URL": "http://127.0.0.1:41003",
@@ -158,6 +158,17 @@ class World:
             for line in gzip.decompress(self.blobs.get(blob.container, blob.path)).splitlines()
         )
         return Counter((row["_kafka"]["partition"], row["_kafka"]["offset"]) for row in rows)
+
+    def landed_rows(self) -> dict[str, list[Any]]:
+        """What is in ADX's tables, without metadata, by database and table."""
+        self.landed.ingest()
+        found: dict[str, list[Any]] = {}
+        for blob in self.landed.landed:
+            for line in gzip.decompress(self.blobs.get(blob.container, blob.path)).splitlines():
+                row = json.loads(line)
+                row.pop("_kafka", None)
+                found.setdefault(f"{blob.db}.{blob.table}", []).append(row)
+        return found
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Every dead letter in the users' container, its bytes decoded."""

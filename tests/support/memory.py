@@ -222,7 +222,7 @@ class MemoryRows:
             return None
         found = Counter[str]()
         for each in self.landed:
-            if each.table == blob.table:
+            if (each.db, each.table) == (blob.db, blob.table) and each.metadata is not None:
                 found[each.path.split("/")[-2]] += each.rows
         return {segment_id: found[segment_id] for segment_id in segment_ids if found[segment_id]}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sinkcore.segment import Blob
+from sinkcore.settings import Settings
 from sinkcore.unfinished import REST_MAX_S
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
@@ -29,8 +31,14 @@ OFFSETS = {(record.partition, record.offset) for record in RECORDS}
 ROWS = {(0, 5), (0, 6), (1, 5), (1, 6)}
 
 
-def steps_of_a_delivery() -> list[str]:
-    world, steps = World(), Steps()
+FIVES = {"db": "other", "table": "Fives", "when": {"field": "flight", "equals": 5}}
+ROUTES: dict[str, Settings] = {"one route": settings_of(), "two routes": settings_of(FIVES, {})}
+FLIGHTS: dict[str, set[tuple[int, int]]] = {"one route": ROWS, "two routes": {(0, 6), (1, 6)}}
+"""What is in the table that ADX refuses."""
+
+
+def steps_of_a_delivery(routes: str = "one route") -> list[str]:
+    world, steps = World(ROUTES[routes]), Steps()
     world.stepped_sink(steps).deliver(TOPIC, world.batch(RECORDS))
     return steps.taken
 
@@ -41,12 +49,17 @@ def recover(world: World) -> None:
     world.sweep_to_the_end()
 
 
+def tables_of(world: World) -> dict[str, set[int]]:
+    return {table: {row["flight"] for row in rows} for table, rows in world.landed_rows().items()}
+
+
 def check(world: World) -> None:
     assert world.ledger_offsets() == dict.fromkeys(OFFSETS, 1), "each offset is in exactly one segment"
     assert world.dead_offsets() == {(0, 7): 1}
     assert {segment.state for segment in world.ledger.segments()} == {"landed"}
     assert list(world.ledger.open_segments()) == []
     assert world.queued_offsets() == dict.fromkeys(ROWS, 1), "nothing is lost, and nothing repeated"
+    assert tables_of(world) in ({"db.Flights": {5, 6}}, {"other.Fives": {5}, "db.Flights": {6}})
 
 
 def test_a_delivery_takes_these_steps() -> None:
@@ -60,11 +73,21 @@ def test_a_delivery_takes_these_steps() -> None:
     }
 
 
+def test_each_table_takes_a_put_and_a_message_more() -> None:
+    """And no transaction: all of them are one segment."""
+    more = Counter(steps_of_a_delivery("two routes")) - Counter(steps_of_a_delivery())
+
+    assert {step.partition(" ")[0]: count for step, count in more.items()} == {"put": 1, "queue": 1}
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", range(1, len(steps_of_a_delivery()) + 1))
-def test_a_worker_that_dies_at_a_step_loses_and_repeats_nothing(step: int, after: bool) -> None:
+@pytest.mark.parametrize(
+    ("routes", "step"),
+    [(routes, step) for routes in ROUTES for step in range(1, len(steps_of_a_delivery(routes)) + 1)],
+)
+def test_a_worker_that_dies_at_a_step_loses_and_repeats_nothing(routes: str, step: int, after: bool) -> None:
     """Even between the queue's reply and the mark, since the rows tell their segment and ADX can be asked."""
-    world = World()
+    world = World(ROUTES[routes])
 
     with pytest.raises(Stopped):
         world.stepped_sink(Steps(step, after)).deliver(TOPIC, world.batch(RECORDS))
@@ -74,13 +97,15 @@ def test_a_worker_that_dies_at_a_step_loses_and_repeats_nothing(step: int, after
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("sweeper_stops_at", range(1, 13))
+@pytest.mark.parametrize("sweeper_stops_at", range(1, 15))
 @pytest.mark.parametrize("worker_stops_after", ["transact create,create", "queue"])
+@pytest.mark.parametrize("routes", ROUTES)
 def test_a_sweeper_that_dies_at_a_step_is_followed_by_one_that_finishes(
-    worker_stops_after: str, sweeper_stops_at: int, after: bool
+    routes: str, worker_stops_after: str, sweeper_stops_at: int, after: bool
 ) -> None:
-    world = World()
-    taken = steps_of_a_delivery()
+    """With two routes a worker that stops after the first message has queued the blob of one table alone."""
+    world = World(ROUTES[routes])
+    taken = steps_of_a_delivery(routes)
     step = next(n for n, name in enumerate(taken, start=1) if name.startswith(worker_stops_after))
     with pytest.raises(Stopped):
         world.stepped_sink(Steps(step, after=True)).deliver(TOPIC, world.batch(RECORDS))
@@ -93,28 +118,25 @@ def test_a_sweeper_that_dies_at_a_step_is_followed_by_one_that_finishes(
     check(world)
 
 
-# ADX's answers to the first blobs that it is sent, and which records then are dead letters.
-REFUSALS: dict[str, tuple[list[tuple[str, bool]], set[tuple[int, int]]]] = {
-    "try again": ([("General_InternalServerError", True)], set()),
-    "no such table": ([("BadRequest_TableNotExist", False)], set()),
-    "broken data": ([("BadRequest_InvalidBlob", False)], set()),
-    "broken data, twice": ([("BadRequest_InvalidBlob", False)] * 2, ROWS),
-    "try again, then broken data": (
-        [("General_InternalServerError", True), ("BadRequest_InvalidBlob", False)],
-        set(),
-    ),
-    "nobody knows": ([("BadRequest_New", False)], set()),
+# ADX's answers to the first blobs that it is sent for the table Flights.
+REFUSALS: dict[str, list[tuple[str, bool]]] = {
+    "try again": [("General_InternalServerError", True)],
+    "no such table": [("BadRequest_TableNotExist", False)],
+    "broken data": [("BadRequest_InvalidBlob", False)],
+    "broken data, twice": [("BadRequest_InvalidBlob", False)] * 2,
+    "try again, then broken data": [("General_InternalServerError", True), ("BadRequest_InvalidBlob", False)],
+    "nobody knows": [("BadRequest_New", False)],
 }
 SWEEPS = 6
 
 
-def refused_world(what: str, confirm: str) -> World:
-    world = World(settings_of(SINK_CONFIRM=confirm))
+def refused_world(routes: str, what: str, confirm: str) -> World:
+    world = World(replace(ROUTES[routes], confirm=confirm))
     world.sink().deliver(TOPIC, world.batch(RECORDS))
-    answers = iter(REFUSALS[what][0])
+    answers = iter(REFUSALS[what])
 
-    def refusal(_: Blob) -> str | None:
-        code, retry = next(answers, (None, False))
+    def refusal(blob: Blob) -> str | None:
+        code, retry = next(answers, (None, False)) if blob.table == "Flights" else (None, False)
         world.landed.refusal_more = {"ShouldRetry": retry}
         return code
 
@@ -122,9 +144,9 @@ def refused_world(what: str, confirm: str) -> World:
     return world
 
 
-def steps_of_sweeps(what: str, confirm: str) -> list[int]:
+def steps_of_sweeps(routes: str, what: str, confirm: str) -> list[int]:
     """How many steps each of the sweeps takes that follow a refusal."""
-    world = refused_world(what, confirm)
+    world = refused_world(routes, what, confirm)
     counts = []
     for _ in range(SWEEPS):
         world.clock.advance(REST_MAX_S + 1)
@@ -136,22 +158,27 @@ def steps_of_sweeps(what: str, confirm: str) -> list[int]:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("confirm", ["query", "none"])
 @pytest.mark.parametrize("what", REFUSALS)
+@pytest.mark.parametrize("routes", ROUTES)
 def test_a_sweeper_that_dies_at_any_step_forgets_no_refusal_and_repeats_nothing(
-    what: str, confirm: str, after: bool
+    routes: str, what: str, confirm: str, after: bool
 ) -> None:
-    """The message goes last; until then the next sweeper meets it again, and finds in the ledger what was done."""
-    _, refused = REFUSALS[what]
-    points = [(n, step) for n, count in enumerate(steps_of_sweeps(what, confirm)) for step in range(1, count + 1)]
+    """The message goes last; until then the next sweeper meets it again, and finds in the ledger what was done.
+
+    What becomes of one table's blob touches no other's.
+    """
+    refused = FLIGHTS[routes] if what == "broken data, twice" else set()
+    missing = FLIGHTS[routes] if what == "nobody knows" else set()
+    counts = steps_of_sweeps(routes, what, confirm)
+    points = [(n, step) for n, count in enumerate(counts) for step in range(1, count + 1)]
     assert len(points) > 40
     for n, step in points:
-        world = refused_world(what, confirm)
+        world = refused_world(routes, what, confirm)
         for number in range(SWEEPS + 2):
             world.clock.advance(REST_MAX_S + 1)
             with suppress(Stopped):
                 world.stepped_sweep(Steps(step, after) if number == n else Steps())
 
-        rows = {} if what == "nobody knows" else dict.fromkeys(ROWS - refused, 1)
-        assert world.landed_offsets() == rows, (n, step)
+        assert world.landed_offsets() == dict.fromkeys(ROWS - refused - missing, 1), (n, step)
         assert world.dead_offsets() == dict.fromkeys(refused | {(0, 7)}, 1), (n, step)
         assert world.ledger_offsets() == dict.fromkeys(OFFSETS, 1)
         assert list(world.ledger.open_segments()) == [], (n, step)

@@ -11,7 +11,7 @@ from sinkcore.declared import Faults
 from sinkcore.encode import encode
 from sinkcore.lanes import LANES, SUFFIXES, Framing
 from sinkcore.records import slices_of
-from sinkcore.routes import read_routes
+from sinkcore.routeset import read_routes
 from sinkcore.schemas import Schema
 from tests.support.events import Sent, events_of
 from tests.support.schemas import KnownSchemas

@@ -168,7 +168,7 @@ def test_letters_of_a_topic_without_a_route_are_left_as_they_are() -> None:
     world = mended_world()
     world.settings = settings_of({"topic": "another"})
 
-    with pytest.raises(operate.NotPossibleError, match="no route of today takes flights"):
+    with pytest.raises(operate.NotPossibleError, match="no route names the topic flights"):
         replay(world)
 
     assert world.blobs.marked == {}

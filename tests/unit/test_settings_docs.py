@@ -91,13 +91,13 @@ def test_the_routes_page_has_every_field_with_its_default_and_values() -> None:
     expected = []
     for name, field in FIELDS.items():
         default = f"`{field.default}`" if field.default in code or name == "decode" else field.default
-        now = ", ".join(f"`{word}`" for word in field.now) or ("name" if field.rule else "")
+        now = ", ".join(f"`{word}`" for word in field.now) or field.shape or ("name" if field.rule else "")
         later = ", ".join(f"`{word}`" for word in field.later)
         if name == "topic":
             now = "name or `*`"
         if name == "start":
             now += ", an ISO time"
-        if not (field.rule or field.now):
+        if not (field.rule or field.now or field.shape):
             later = "any"
         expected.append([f"`{name}`", default, now, later, field.meaning])
 
@@ -108,5 +108,5 @@ def test_a_routes_defaults_are_those_of_its_fields() -> None:
     """The dataclass and the table of fields state each default; they must agree."""
     for each in fields(Route)[3:]:
         documented = FIELDS[each.name].default
-        meant = {"none": None, "identity": None, "true": True, "false": False}
-        assert each.default == meant.get(documented, documented)
+        meant = {"none": None, "identity": None, "all": None, "true": True, "false": False}
+        assert (each.default or None) == (meant.get(documented, documented) or None)

@@ -290,10 +290,15 @@ def test_the_requests_of_a_batch_do_not_grow_with_its_partitions() -> None:
 
 
 def test_a_healthy_invocation_logs_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A worker's first one says what its records look like, too."""
     caplog.set_level(logging.INFO)
     world = World()
+    sink = world.sink()
+    sink.deliver(TOPIC, events_of(flights(0)))
+    assert [r.__dict__["event"] for r in caplog.records] == ["schema_seen", "segment_queued"]
+    caplog.clear()
 
-    world.sink().deliver(TOPIC, events_of(flights(0, 1)))
+    sink.deliver(TOPIC, events_of(flights(1, 2)))
 
     (line,) = caplog.records
     name, _, facts = line.getMessage().partition(" ")

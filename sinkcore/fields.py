@@ -1,0 +1,116 @@
+"""A few fields of many JSON values: found while the parser checks the rest, of which nothing is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+CHUNK_RECORDS = 256
+"""One value of an unusual shape has its whole chunk looked at value by value."""
+
+_NOTHING = msgspec.Raw()
+_EMPTY = b"{}"
+
+
+class Finder:
+    """Finds the bytes of the fields at `paths`, each a tuple of names, in values that are one JSON object.
+
+    The paths become one struct, nested as they are, whose ends are the parser's raw bytes: one pass a value, and
+    no object for what is not asked for. Where a value has a name twice, the last one counts.
+    """
+
+    def __init__(self, paths: Sequence[tuple[str, ...]]) -> None:
+        self._paths = paths
+        self._places: list[tuple[str, ...]] = []
+        decoder = self._decoder()
+        self._decode = None if decoder is None else decoder.decode
+
+    def columns(self, values: Sequence[bytes]) -> list[list[bytes]]:
+        """For each path what each value has there, `b""` where it has nothing or is no JSON object."""
+        found: list[list[bytes]] = [[] for _ in self._paths]
+        for start in range(0, len(values), CHUNK_RECORDS):
+            for column, part in zip(found, self._chunk(values[start : start + CHUNK_RECORDS]), strict=True):
+                column.extend(part)
+        return found
+
+    def _chunk(self, values: Sequence[bytes]) -> list[list[bytes]]:
+        try:
+            return self._together(values)
+        except (msgspec.DecodeError, RecursionError):
+            return [list(column) for column in zip(*map(self._alone, values), strict=True)]
+
+    def _alone(self, value: bytes) -> list[bytes]:
+        try:
+            return [column[0] for column in self._together([value])]
+        except (msgspec.DecodeError, RecursionError):
+            return [_bytes_at(value, path) for path in self._paths]
+
+    def _together(self, values: Sequence[bytes]) -> list[list[bytes]]:
+        if self._decode is None:
+            return [[_bytes_at(value, path) for value in values] for path in self._paths]
+        objects = list(map(self._decode, [value or _EMPTY for value in values]))
+        return [list(map(bytes, _column(objects, place))) for place in self._places]
+
+    def _decoder(self) -> msgspec.json.Decoder[Any] | None:
+        """None where one path leads through the end of another: that end cannot be raw bytes and a struct."""
+        tree: dict[str, Any] = {}
+        for path in self._paths:
+            node = tree
+            for name in path[:-1]:
+                node = node.setdefault(name, {})
+                if node is _END:
+                    return None
+            if node.setdefault(path[-1], _END) is not _END:
+                return None
+        self._places = [_place(tree, path) for path in self._paths]
+        return msgspec.json.Decoder(_struct(tree))
+
+
+_END: dict[str, Any] = {}
+
+
+def _struct(tree: dict[str, Any]) -> type[msgspec.Struct]:
+    fields: list[tuple[str, Any, Any]] = [
+        (f"f{n}", msgspec.Raw, _NOTHING) if inner is _END else (f"f{n}", _struct(inner) | None, None)
+        for n, inner in enumerate(tree.values())
+    ]
+    names = {f"f{n}": name for n, name in enumerate(tree)}
+    return msgspec.defstruct("Fields", fields, rename=names, gc=False)
+
+
+def _place(tree: dict[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
+    place = []
+    for name in path:
+        place.append(f"f{list(tree).index(name)}")
+        tree = tree[name]
+    return tuple(place)
+
+
+def _column(objects: Sequence[Any], place: tuple[str, ...]) -> Sequence[Any]:
+    for step in place[:-1]:
+        get = attrgetter(step)
+        objects = [None if each is None else get(each) for each in objects]
+    get = attrgetter(place[-1])
+    if len(place) == 1:
+        return list(map(get, objects))
+    return [_NOTHING if each is None else get(each) for each in objects]
+
+
+def _bytes_at(value: bytes, path: tuple[str, ...]) -> bytes:
+    """The same for one value of any shape, a level at a time."""
+    for name in path:
+        try:
+            value = bytes(_level(name)(value).found)
+        except (msgspec.DecodeError, RecursionError):
+            return b""
+    return value
+
+
+@lru_cache(maxsize=1024)
+def _level(name: str) -> Callable[[bytes], Any]:
+    row = msgspec.defstruct("Level", [("found", msgspec.Raw, _NOTHING)], rename={"found": name}, gc=False)
+    return msgspec.json.Decoder(row).decode
