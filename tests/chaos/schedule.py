@@ -41,6 +41,8 @@ def schedule(seed: int, seconds: float, hosts: int) -> list[Fault]:
             deck = [(kind, part) for part in parts_of(hosts) for kind in ("kill", "freeze")]
             chance.shuffle(deck)
         kind, part = deck.pop()
-        faults.append(Fault(at_s, kind, part, chance.uniform(*FREEZE_S) if kind == "freeze" else 0.0))
+        # None outlasts the run by much.
+        for_s = min(chance.uniform(*FREEZE_S), seconds - at_s + FREEZE_S[0]) if kind == "freeze" else 0.0
+        faults.append(Fault(at_s, kind, part, for_s))
         at_s += chance.uniform(*PAUSE_S)
     return faults
