@@ -61,8 +61,10 @@ class Seen:
         return times >= SHARED_TIMES
 
 
-def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, turn: Deadline) -> None:
+def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, turn: Deadline) -> int | None:
     """The topic is the one that was started, each partition has a position, and none is silent with records left.
+
+    How many offsets of it lie between the positions and the stable ends; None where nobody can tell.
 
     Raises:
         TransientError: Kafka or the ledger did not answer.
@@ -70,11 +72,11 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, t
     state = sink.kafka.topic(topic.name)
     if state is None:
         event("topic_missing", logging.ERROR, topic=topic.name)
-        return
+        return None
     positions = topic.ledger.positions()
     if state.id and topic.row.topic_id and state.id != topic.row.topic_id:
         _begin_anew(sink, topic, state.id, state.partitions, positions)
-        return
+        return None
     absent = [p for p in range(state.partitions) if p not in positions]
     if absent:
         _move(topic, list(places(sink.kafka, topic.row, topic.group, absent, {}).values()))
@@ -82,6 +84,7 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, t
     present = [p for p in positions if p < state.partitions]
     ends = sink.kafka.end_offsets(topic.name, present, committed_only=True)
     _check_ends(sink, topic, positions, ends)
+    lag = sum(max(0, end - positions[partition].next_offset) for partition, end in ends.items())
     topic.positions = {partition: positions[partition] for partition in ends}
     silent: dict[int, int] = {}
     for partition, end in ends.items():
@@ -106,6 +109,7 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, t
     ]
     if shared:
         event("group_shared", logging.ERROR, topic=topic.name, group=topic.group, partitions=shared)
+    return lag
 
 
 def _move(topic: Topic, cursors: Sequence[Cursor]) -> None:

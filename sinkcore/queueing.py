@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
+from sinkcore.deadletters import reasons_in
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.ingest import QUEUE_TIMEOUT_S, IngestionQueue
 from sinkcore.ledger import Ledger
@@ -88,7 +89,14 @@ class Queueing:
         data = bodies[blob.path] if bodies else self.blobs.get(blob.container, blob.path)
         path = dead_letters_path(segment, blob)
         self.blobs.put(self.dead_letters_container, path, data)
-        event("dead_letters_written", logging.WARNING, topic=segment.topic, dead_letters=blob.rows, path=path)
+        event(
+            "dead_letters_written",
+            logging.WARNING,
+            topic=segment.topic,
+            dead_letters=blob.rows,
+            reasons=reasons_in(data),
+            path=path,
+        )
 
 
 def dead_letters_path(segment: Segment, blob: Blob) -> str:

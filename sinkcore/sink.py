@@ -102,12 +102,13 @@ class Sink:
         self._finish(topic, opened, staged, deadline)
         return True
 
-    def take_again(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline) -> Segment | None:
+    def take_again(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline, token: str) -> Segment | None:
         """The records are committed and queued as a segment that moves no cursor: a person sends them again.
 
         A segment of the same id that is there already is left to the sweeper. None if there are too many blobs.
+        `token` is in the blobs' names: who died before may have staged others, by other routes, for the same id.
         """
-        staged = self.stage.stage(topic.name, slices, ())
+        staged = replace(self.stage, token=f"-{token}").stage(topic.name, slices, ())
         if staged is None:
             return None
         opened, moved = topic.ledger.commit(staged.segment, [], [])

@@ -23,6 +23,8 @@ from sinkcore.telemetry import event
 from sinkcore.unfinished import Breaker, Tally, Unfinished
 
 REMOVE_EVERY_S = 3600.0
+# A topic that is behind is said so often that growth shows in ten minutes, and no more.
+SAY_EVERY_S = 60.0
 # Messages of the failures queue are noted for so long at most; what is left comes again.
 NOTE_MAX_S = 20.0
 # However many topics there are, one that has its turn gets this much of a sweep, as a question to Kafka may take.
@@ -44,6 +46,7 @@ class Sweeper:
     seen: Seen = field(default_factory=Seen)
     mute_tables: set[tuple[str, str]] = field(default_factory=set)
     removed_at_s: dict[str, float] = field(default_factory=dict)
+    said_at_s: dict[str, float] = field(default_factory=dict)
     turn: int = 0
 
     def sweep(self) -> int:
@@ -121,11 +124,15 @@ class Sweeper:
 
         A topic that was taken out of the settings is swept to its end, and no longer read.
         """
-        if not self.sink.settings.routes_of(topic.name) or is_held_back(self.sink, topic):
-            return False
+        reads = bool(self.sink.settings.routes_of(topic.name)) and not is_held_back(self.sink, topic)
         if is_first:
-            check_partitions(self.sink, topic, self.seen, deadline, turn)
+            lag = check_partitions(self.sink, topic, self.seen, deadline, turn) if reads else None
             topic.row = topic.ledger.topic() or topic.row
+            if (lag or topic.row.pending) and self._is_due(topic.name, self.said_at_s, SAY_EVERY_S):
+                self.said_at_s[topic.name] = self.sink.clock.monotonic_s()
+                event("topic_behind", topic=topic.name, lag=lag, pending=topic.row.pending)
+        if not reads:
+            return False
         gaps = drain_gaps(self.sink, topic, deadline, turn)
         if is_first and self.seen.is_gapped(topic, gaps):
             event(
@@ -139,10 +146,12 @@ class Sweeper:
 
     def _remove(self, topic: Topic, turn: Deadline) -> None:
         """What is old is looked for once an hour, and removed by as many sweeps in a row as that takes."""
-        now_s = self.sink.clock.monotonic_s()
-        is_due = now_s - self.removed_at_s.get(topic.name, -REMOVE_EVERY_S) >= REMOVE_EVERY_S
-        if is_due and remove_old(self.sink, topic, turn):
-            self.removed_at_s[topic.name] = now_s
+        if self._is_due(topic.name, self.removed_at_s, REMOVE_EVERY_S) and remove_old(self.sink, topic, turn):
+            self.removed_at_s[topic.name] = self.sink.clock.monotonic_s()
+
+    def _is_due(self, name: str, last_s: dict[str, float], every_s: float) -> bool:
+        """Whether so much time has passed since the topic's last time."""
+        return self.sink.clock.monotonic_s() - last_s.get(name, -every_s) >= every_s
 
     def _say(self, topic: Topic, tally: Tally) -> None:
         """What the sweep found of the topic's queued segments, in a line for each kind of finding."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from sinkcore.audit import audit
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.mend import GONE_MAX
-from sinkcore.operate import audit, replay, replay_dead_letters
+from sinkcore.operate import replay, replay_dead_letters
 from sinkcore.segment import Segment
 from sinkcore.unfinished import CLAIM_MARGIN_S
 from tests.support.app import PARTITIONS, TOPIC, World, settings_of
@@ -65,7 +66,8 @@ def each_once(world: World) -> None:
     assert world.dead_offsets() == {(0, 1): 1}
     assert world.ledger_offsets() == ROWS | {(0, 1): 1}
     assert world.ledger.gaps() == []
-    assert all(found.missing == found.twice == () for found in audit(world.sink().topic(TOPIC)))
+    sink = world.sink()
+    assert all(found.missing == found.twice == () for found in audit(sink, sink.topic(TOPIC)))
 
 
 @pytest.mark.parametrize("kind", ["", "rows", "dead_letters"])
@@ -262,7 +264,7 @@ def test_a_replay_becomes_a_replay_again() -> None:
     world.sweep()
 
     assert world.queued_offsets() == ROWS | {(0, 0): 2}
-    assert all(found.twice == () for found in audit(sink.topic(TOPIC)))
+    assert all(found.twice == () for found in audit(sink, sink.topic(TOPIC)))
 
 
 def test_dead_letters_that_were_sent_again_are_for_a_person(caplog: pytest.LogCaptureFixture) -> None:

@@ -85,6 +85,39 @@ def test_where_the_app_has_run_a_missing_ledger_is_made_by_start_alone(
     assert f"{topic_name} 3 begins at 0" in capsys.readouterr().out
 
 
+def test_an_audit_asks_kafka_about_what_the_ledger_leaves_out(
+    environment: dict[str, str], kafka: str, topic_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three records that were aborted, and their marker, are nothing that could be missing."""
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic_name, "log_level": 0})
+    producer.init_transactions(PATIENCE_S)
+    producer.begin_transaction()
+    for _ in range(3):
+        producer.produce(topic_name, b"{}", partition=2)
+    assert producer.flush(PATIENCE_S) == 0
+    producer.abort_transaction(PATIENCE_S)
+    assert until_kafka_answers(["start"], environment) == 0
+    assert main(["skip", topic_name, "--partition", "2", "--to", "4"], environment) == 0
+    capsys.readouterr()
+
+    assert main(["audit"], environment) == 0
+
+    said = capsys.readouterr()
+    assert f"{topic_name} 2: 0 to 4, 0 in gaps" in said.out
+    assert "MISSING" not in said.out
+    assert "asked Kafka about 4 of 4 offsets" in said.err
+
+
+def test_a_retry_says_what_it_found(
+    environment: dict[str, str], topic_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert until_kafka_answers(["retry", topic_name], environment) == 0
+    assert "no failed segment" in capsys.readouterr().out
+
+    assert main(["retry", topic_name, "0" * 32], environment) == 1
+    assert "not in the ledger" in capsys.readouterr().err
+
+
 def test_settings_can_come_from_a_file_and_their_faults_are_said(
     tmp_path: Path, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +137,7 @@ def test_settings_can_come_from_a_file_and_their_faults_are_said(
         ["skip", "t"],
         ["skip", "t", "--to", "5"],
         ["replay"],
+        ["retry"],
         ["replay", "t", "--partition", "1", "--first", "2"],
     ],
 )
