@@ -34,7 +34,8 @@ class TopicRow:
     appeared later and starts at its low watermark, whatever `start` says. `sparse` is why holes are normal in
     it, empty where they are not. `pending` counts segments that wait for ADX, as the sweeper last saw them.
     `probes` is the breaker: 0 while ADX takes segments; else the sweeper alone queues, so many a sweep.
-    `started_ms` is when the row was made: nothing older can be known to this ledger.
+    `started_ms` is when the row was made: nothing older can be known to this ledger. `made_again_ms` is when the
+    topic was last seen to be another one of its name, 0 if it never was.
     """
 
     topic: str
@@ -45,6 +46,7 @@ class TopicRow:
     pending: int = 0
     probes: int = 0
     started_ms: int = 0
+    made_again_ms: int = 0
     version: int = VERSION
     etag: str = ""
 
@@ -113,6 +115,7 @@ def topic_values(topic: TopicRow) -> dict[str, Any]:
         "pending": topic.pending,
         "probes": topic.probes,
         "started_ms": topic.started_ms,
+        "made_again_ms": topic.made_again_ms,
         "version": topic.version,
     }
 

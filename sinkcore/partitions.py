@@ -176,4 +176,5 @@ def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positi
     now = topic.ledger.positions()
     # Until then, one without a row has appeared later: it begins at its low watermark, whatever was skipped.
     if now.keys() >= first.keys() and all(position.topic_id == topic_id for position in now.values()):
-        topic.ledger.change_topic(replace(topic.row, topic_id=topic_id, partitions=partitions, sparse=""))
+        row = replace(topic.row, topic_id=topic_id, partitions=partitions, sparse="")
+        topic.ledger.change_topic(replace(row, made_again_ms=sink.clock.now_ms()))

@@ -12,7 +12,7 @@ from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
 from sinkcore.drift import Drift
 from sinkcore.errors import LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
-from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
+from sinkcore.holes import HOLES_MAX, as_kafka_has_it, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import REPLAY, Gap, OpenSegment, Position, TopicRow
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 ROUNDS_MAX = 3
 # A request every so often, for all batches of a topic.
 TOPIC_READ_EVERY_S = 10.0
+# When a topic was made again, a host can still hold lists of its earlier life: what it retries, without end, and
+# what waits behind that. For so long its lists only say where to look.
+EARLIER_LIFE_S = 24 * 3600
 
 
 @dataclass(slots=True)
@@ -173,6 +176,8 @@ class Sink:
 
     def _explained(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> list[Move]:
         """What is left to take; holes are asked about at once where they are normal, or look it."""
+        if self._is_made_again(topic, slices, positions):
+            slices = as_kafka_has_it(self.kafka, topic.name, slices)
         moves = moves_of(slices, positions)
         holed = {move.cursor.partition for move in moves if move.gap is not None}
         if not holed:
@@ -191,6 +196,13 @@ class Sink:
         sound = [s for s in slices if s.partition not in holed]
         return moves_of(sorted([*sound, *explained.slices], key=_partition), positions, explained.known)
 
+    def _is_made_again(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> bool:
+        """Whether the records may be of an earlier topic of this name; a position tells before the topic's row."""
+        row = topic.row
+        if any(positions[s.partition].topic_id != row.topic_id for s in slices):
+            return True
+        return row.made_again_ms > 0 and self.clock.now_ms() - row.made_again_ms < EARLIER_LIFE_S * 1000
+
     def mark_sparse(self, topic: Topic) -> None:
         """The topic is known as one in which holes are normal: Kafka has proven one empty."""
         if topic.row.sparse:
@@ -203,11 +215,13 @@ class Sink:
     def _deliver(self, topic: Topic, slices: Sequence[Slice], moves: Sequence[Move], deadline: Deadline) -> None:
         """`moves`, what is left of `slices` as far as we know, is committed as one segment, and queued."""
         staged: Staged | None = None
+        bodies_of: list[Slice] = []
         for _ in range(ROUNDS_MAX):
             if not moves:
                 return
-            if staged is None or staged.segment.ranges != ranges_of(moves):
-                staged = self.stage.stage(topic.name, [move.taken for move in moves], ranges_of(moves))
+            taken = [move.taken for move in moves]
+            if staged is None or staged.segment.ranges != ranges_of(moves) or bodies_of != taken:
+                staged, bodies_of = self.stage.stage(topic.name, taken, ranges_of(moves)), taken
             if staged is None:
                 for half in halves_of(slices) or ():
                     self._deliver(topic, half, self._moves(topic, half), deadline)
