@@ -48,9 +48,9 @@ def encode(
     rows, tombstones = sieve.pass_on(rows_of(slices))
     keys = keys_as_text if route.key == "utf8" else keys_as_base64
     encoder = _encoder_of(Batch(route, segment_id, blob_max_bytes, keys, sieve, schemas))
-    for chunk in rows.chunks():
+    for chunk in rows.chunks(sieve.passed_bytes):
         encoder.add(chunk)
-    for chunk in tombstones.chunks():
+    for chunk in tombstones.chunks(0):
         encoder.add_tombstones(chunk)
     bodies = encoder.finish()
     sieve.refused.sort(key=_place)
