@@ -155,5 +155,6 @@ def _set(draw: st.DrawFn, message: Any, each: Any, depth: int) -> None:
 
 def _one(each: Any) -> st.SearchStrategy[Any]:
     if each.enum_type is not None:
-        return st.sampled_from([0]) if each.enum_type.name == "NullValue" else st.integers(0, 4)
+        known = [value.number for value in each.enum_type.values]
+        return st.sampled_from(known if each.enum_type.is_closed or len(known) == 1 else [*known, 77])
     return SCALARS[F.Type.Name(each.type).removeprefix("TYPE_").lower()]
