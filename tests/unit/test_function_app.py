@@ -231,6 +231,7 @@ function_app.os._exit(0)
             "KUSTO_QUERY_URL": "http://127.0.0.1:2",
             "KUSTO_AUTHENTICATION": "none",
             "SINK_LEDGER_TABLE": "functionapp",
+            "SINK_STAGING_CONTAINER": "functionapp",
         },
     )
 
