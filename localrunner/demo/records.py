@@ -62,7 +62,6 @@ class Feed:
 
 def feeds(flights_topic: str, weather_topic: str, most: int | None = None) -> list[Feed]:
     """Both topics' records; `most` cuts each topic short, for a Kafka that cannot hold all of them."""
-    to_json = msgspec.json.encode
     return [
         _feed(
             flights_topic, "Flights", flights(), most or FLIGHTS, BROKEN_FLIGHTS, "distance", msgspec.json.encode
