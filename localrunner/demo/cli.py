@@ -110,7 +110,8 @@ def _run(parsed: argparse.Namespace) -> int:
     with _stack(parsed, sent) as stack:
         tell(
             f"Kafka, a schema registry, Azurite, the ADX double and the Functions app run. For this demo "
-            f"the sink has {INVOCATION_MAX_S} s for a batch, and Kafka misses a dead host after {SESSION_TIMEOUT_MS // 1000} s."
+            f"the sink has {INVOCATION_MAX_S} s for a batch, and Kafka misses a dead host after "
+            f"{SESSION_TIMEOUT_MS // 1000} s."
         )
         result = _prove(stack, sent, parsed, tell)
         print(json.dumps(asdict(result)) if parsed.json else table(result, sent), flush=True)
