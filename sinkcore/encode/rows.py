@@ -61,8 +61,7 @@ class Rows:
         self.events.extend([other.events[number]] * len(values))
 
     def chunks(self, size_bytes: int) -> Iterator[Rows]:
-        """The rows in their order, some hundred at a time, of `size_bytes` together; no chunk is much above its share
-        of them."""
+        """The rows in their order, some hundred at a time; no chunk is much above its share of `size_bytes`."""
         records = len(self.values)
         step = min(CHUNK_RECORDS, max(1, CHUNK_BYTES * records // max(1, size_bytes)))
         if records <= step:
