@@ -26,6 +26,7 @@ RECORDS = [*flights(0, 1), SECRET_RECORD]
 INVOCATION_MAX_S = 2
 # Well above that, and well below the 30 s that a call gets at the most.
 BOUND_S = 12.0
+SWEEP_MAX_S = 8
 
 MGMT = "^POST /v1/rest/mgmt"
 SEND = "^POST .*/messages"
@@ -216,11 +217,15 @@ def test_an_engine_that_makes_no_sense_for_one_topic_does_not_keep_the_sweeper_f
 def test_while_adx_is_down_only_sweeps_ask_it_and_it_recovers_by_itself(
     what: str, place: Place, dm_proxy: FaultProxy, table_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second instance, whatever way ADX is down, commits its batches without a word to it."""
+    """A second instance, whatever way ADX is down, commits its batches without a word to it.
+
+    A sweep has room for many tries, as it has by default: eight of 30 s.
+    """
     monkeypatch.setattr("sinkcore.clients.QUEUE_TIMEOUT_S", 1)
+    monkeypatch.setattr("sinkcore.queueing.QUEUE_TIMEOUT_S", 1)
     monkeypatch.setattr(KustoClient, "_client_server_delta", timedelta(0))
     down = replace(place.through(table=table_proxy), dm=dm_proxy.url)
-    sweeper, other = (down.app(SINK_INVOCATION_MAX_S=str(INVOCATION_MAX_S)) for _ in range(2))
+    sweeper, other = (down.app(SINK_INVOCATION_MAX_S=str(SWEEP_MAX_S)) for _ in range(2))
     dm_proxy.faults = [fault := MANAGEMENT[what]()]
     for offset in range(REFUSALS_MAX):
         place.deliver(sweeper, flights(offset))
