@@ -2,7 +2,7 @@
 # checksum of what it was made from, so that nothing is done twice, and everything again that has changed.
 # GNU make 3.81, as macOS has it, is enough.
 
-.PHONY: help setup check test simulate demo up bench clients package tools tools-python
+.PHONY: help setup check test simulate demo up bench chaos clients package tools tools-python
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -46,6 +46,7 @@ help:
 	@echo 'make simulate  run the sink in worlds made of seeds, as SEED=1 RUNS=2000'
 	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
 	@echo 'make bench    print the benchmark'
+	@echo 'make chaos    kill and freeze everything for ten minutes, and prove that nothing is lost or there twice'
 	@echo "make clients  try Microsoft's Python, JavaScript and Java clients on the ADX double, as a table"
 	@echo 'make package  build the zip that is published to Azure'
 	@echo "Options of a command go into ARGS, as in: make up ARGS='--hosts 2'"
@@ -80,6 +81,9 @@ up: setup
 
 bench: setup
 	$(PY) -m bench $(ARGS)
+
+chaos: setup
+	$(PY) -m tests.chaos $(ARGS)
 
 # Tests of the double rather than of the app, and with packages that nothing else needs: outside `make test`.
 clients: tools $(PYTHON_STAMP) $(AZURITE_STAMP) $(CLIENTS_STAMP) $(if $(HAS_JAVA),$(JAVA_CLIENTS_STAMP))

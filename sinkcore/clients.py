@@ -61,13 +61,20 @@ class App:
         return self.sweeper.sweep()
 
 
-def build_app(settings: Settings, clock: Clock | None = None) -> App:
-    """An app on Azure's clients (or the local ones, by the same settings), with its table and containers made."""
+def build_app(settings: Settings, clock: Clock | None = None, *, new_ledger: bool = False) -> App:
+    """An app on Azure's clients (or the local ones, by the same settings), with its table and containers made.
+
+    Raises:
+        TransientError: storage did not answer, or the table is missing where the app has run before: it was
+            dropped, and only a person may begin with a new one (`new_ledger`).
+    """
     clock = clock or SystemClock()
     blob_service, table_service = _storage_services(settings.storage, settings.invocation_max_s)
     table = AzureTable(table_service.get_table_client(settings.ledger_table))
     blobs = AzureBlobs(blob_service, _signer(settings, blob_service, clock))
-    table.create_if_missing()
+    if new_ledger or not blobs.has_container(settings.staging_container):
+        table.create_if_missing()
+    table.check()
     blobs.create_container_if_missing(settings.staging_container)
     blobs.create_container_if_missing(settings.dead_letters_container)
     kusto = settings.kusto

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -22,6 +24,16 @@ def encode_dead_letters(refused: Sequence[tuple[Route | None, Refused]], at_ms: 
     at = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     lines = b"".join(_line(route, letter, at) for route, letter in refused)
     return Body(igzip.compress(lines, _COMPRESSION_LEVEL), len(lines), len(refused))
+
+
+def reasons_in(data: bytes) -> list[tuple[str, int]]:
+    """Each reason in a blob of dead letters, with how many have it, the most frequent first."""
+    lines = gzip.decompress(data).splitlines()
+    return Counter(msgspec.json.decode(line, type=_Reason).reason for line in lines).most_common()
+
+
+class _Reason(msgspec.Struct):
+    reason: str
 
 
 def _line(route: Route | None, letter: Refused, at: str) -> bytes:

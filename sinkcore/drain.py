@@ -18,33 +18,36 @@ STEP_BYTES = 64 * 1024 * 1024
 STEP_BUDGET_S = 10.0
 
 
-def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline) -> None:
-    """The topic's gaps are settled as far as time allows, those first that were tried the least.
+def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> list[Gap]:
+    """The topic's gaps, which are settled as far as its turn goes, those first that were tried the least.
 
     A gap above SINK_GAP_MAX_RECORDS is held until a person decides.
     """
-    for gap in sorted(topic.ledger.gaps(), key=lambda gap: (gap.tries, gap.key)):
+    gaps = topic.ledger.gaps()
+    for gap in sorted(gaps, key=lambda gap: (gap.tries, gap.key)):
         size = gap.end_offset - gap.next_offset
-        if gap.held or deadline.is_past() or is_held_back(sink, topic):
+        if gap.held or turn.is_past() or is_held_back(sink, topic):
             continue
         if size > sink.settings.gap_max_records and gap.why not in (RELEASED, REPLAY):
             topic.ledger.move([replace(gap, held=True)])
             event("gap_held", logging.ERROR, topic=topic.name, **_where(gap, gap.end_offset))
             continue
-        drain(sink, topic, gap, gap.end_offset, deadline)
+        drain(sink, topic, gap, gap.end_offset, deadline, turn)
+    return gaps
 
 
-def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline) -> int:
+def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline, turn: Deadline) -> int:
     """`cursor` is moved towards `end`, a step a commit, until something stops it: time, ADX, Kafka, or another.
 
-    Returns how many records were found.
+    No step begins after the topic's `turn`; the last one may go on until the sweep's `deadline`. Returns how many
+    records were found.
 
     Raises:
         TransientError: Kafka or storage did not answer.
     """
     step = STEP_RECORDS
     first, reached, records = cursor.next_offset, cursor.next_offset, 0
-    while cursor.next_offset < end and not deadline.is_past() and not is_held_back(sink, topic):
+    while cursor.next_offset < end and not turn.is_past() and not is_held_back(sink, topic):
         answer = sink.kafka.read(
             topic.name,
             {cursor.partition: (cursor.next_offset, end)},
@@ -98,7 +101,7 @@ def is_held_back(sink: Sink, topic: Topic) -> bool:
 def _again(topic: Topic, cursor: Cursor) -> Cursor | None:
     """The cursor as it is now, under its new ETag; None if it is gone."""
     if isinstance(cursor, Position):
-        return topic.ledger.positions().get(cursor.partition)
+        return topic.ledger.position(cursor.partition)
     return topic.ledger.gap(cursor.key)
 
 

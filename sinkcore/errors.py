@@ -4,6 +4,7 @@ SinkError
 ├── ConfigError           stop at start, with all faults listed
 ├── RecordError           a record was refused and the app is set to stop on that
 ├── TransientError        nothing was written: try again within the budget, then raise
+├── LedgerError           the ledger is not as this version left it: touch nothing, a person has to look
 ├── OutcomeUnknownError   a write may or may not have happened: ask the ledger, delete nothing
 ├── ConflictError         a precondition of a transaction failed: read the segment row, it may be ours
 └── PositionMovedError    another invocation committed first: reload, trim, again
@@ -31,6 +32,10 @@ class RecordError(SinkError):
 
 class TransientError(SinkError):
     """Nothing was written, or nothing that matters: the same call may succeed later."""
+
+
+class LedgerError(SinkError):
+    """A row that cannot be read, or a ledger that has lost what it held: nothing of the topic is touched."""
 
 
 class OutcomeUnknownError(SinkError):

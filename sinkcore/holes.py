@@ -1,14 +1,17 @@
-"""Holes in a batch, asked about at once: only where they are normal, and within narrow bounds."""
+"""What a batch leaves open, asked of Kafka at once: only where that is normal, and within narrow bounds."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sinkcore.cursors import Known, joined
+from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Position
 from sinkcore.records import Slice, slices_of
+from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
     from sinkcore.gaps import KafkaLog
@@ -19,6 +22,8 @@ ASK_RECORDS_MAX = 5_000
 ASK_BYTES_MAX = 16 * 1024 * 1024
 # More holes than this in a slice make it likely that the topic is one where holes are normal.
 HOLES_MAX = 8
+# For a batch that is read again as a whole; it takes a tenth of this where Kafka is well.
+WHOLE_BUDGET_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,36 @@ def ask_first(
         if hole is not None and holes_in(piece) > HOLES_MAX:
             asked[piece.partition] = hole
     return _explain(kafka, topic, slices, asked, set())
+
+
+def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> list[Slice]:
+    """What the log holds now between the first and the last offset of each slice, in place of what it holds.
+
+    Raises:
+        TransientError: Kafka did not answer.
+    """
+    asked = {s.partition: (s.offsets[0], s.offsets[-1] + 1) for s in slices}
+    answers = kafka.read(
+        topic,
+        asked,
+        budget_s=WHOLE_BUDGET_S,
+        max_records=sum(len(s.offsets) for s in slices),
+        max_bytes=sum(len(value) for s in slices for value in s.values) + 1,
+    )
+    if any(answer.why == "unanswered" for answer in answers.values()):
+        raise TransientError(f"{topic}: Kafka did not say what a batch of a topic made again is; it comes again")
+    found = {p: slices_of(answer.events) for p, answer in answers.items()}
+    for piece in slices:
+        if piece.values != [value for now in found[piece.partition] for value in now.values]:
+            event(
+                "earlier_records_dropped",
+                logging.WARNING,
+                topic=topic,
+                partition=piece.partition,
+                next_offset=piece.offsets[0],
+                end_offset=piece.offsets[-1] + 1,
+            )
+    return [piece for s in slices for piece in found[s.partition]]
 
 
 def holes_in(piece: Slice) -> int:

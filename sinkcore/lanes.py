@@ -22,7 +22,8 @@ class Lane:
     `codec` names the module of `sinkcore.encode`. `stored` is the blob's format as ADX names it, and
     `stored_with_metadata` the same for a route with metadata.
     `fields` says that `when` can ask for a field, because the value is JSON as it arrives; for a header it can ask
-    in every lane. `validates` says that `validate: false` means something.
+    in every lane. `validates` says that `validate: false` means something. `kinds` are the kinds of schema that it
+    takes, as a registry names them.
     """
 
     kind: Literal["bytes", "objects"]
@@ -31,11 +32,17 @@ class Lane:
     stored_with_metadata: str
     fields: bool = False
     validates: bool = False
+    kinds: tuple[str, ...] = ()
 
 
-def _json(codec: str = "jsonlines") -> Lane:
+def _json() -> Lane:
     # Every kind of JSON leaves as one object a line, metadata as its last member.
-    return Lane("bytes", codec, "json", "json", fields=True)
+    return Lane("bytes", "jsonlines", "json", "json", fields=True)
+
+
+def _decoded() -> Lane:
+    # Protobuf is decoded; JSON that has a schema passes through, but which of the two comes only the schema says.
+    return Lane("objects", "decoded", "json", "json", validates=True, kinds=("PROTOBUF", "JSON"))
 
 
 def _text(format_: str) -> Lane:
@@ -48,11 +55,13 @@ TEXT_FORMATS = ("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw")
 
 
 def _avro(format_: str) -> Lane:
-    return Lane("bytes", "avro", format_, format_, validates=True)
+    return Lane("bytes", "avro", format_, format_, validates=True, kinds=("AVRO",))
 
 
 LANES: Mapping[tuple[str, Framing], Lane] = {
     ("json", "none"): _json(),
+    ("json", "registry"): _decoded(),
+    ("json", "schema"): _decoded(),
     ("multijson", "none"): _json(),
     ("singlejson", "none"): _json(),
     **{(name, "none"): _text(name) for name in TEXT_FORMATS},

@@ -6,12 +6,13 @@ segment, or does neither. docs/ledger.md shows the rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from sinkcore import table as rows
-from sinkcore.errors import ConflictError, OutcomeUnknownError, PositionMovedError, TransientError
+from sinkcore.errors import ConflictError, LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
 from sinkcore.ledger_rows import (
     TOPIC_KEY,
     Cursor,
@@ -25,14 +26,17 @@ from sinkcore.ledger_rows import (
     gap_of,
     gap_values,
     key_of,
+    position_key,
     position_of,
+    readable,
     segment_of,
     segment_values,
     topic_of,
     topic_values,
 )
 from sinkcore.segment import Segment, State
-from sinkcore.table import OPERATIONS_MAX, Operation, Table
+from sinkcore.table import OPERATIONS_MAX, Operation, Row, Table
+from sinkcore.telemetry import event
 
 TOPICS_PARTITION = "=topics"
 # What a commit needs beside its cursors: the segment's row and its open row.
@@ -57,7 +61,7 @@ class Ledger:
     def topic(self) -> TopicRow | None:
         """What is remembered of the topic; None before its first start."""
         row = self._table.get(self._key, TOPIC_KEY)
-        return None if row is None else topic_of(row)
+        return None if row is None else readable(self._key, row, topic_of)
 
     def start(self, topic: TopicRow) -> TopicRow:
         """The topic is listed for the sweeper and has its row: `topic`, or what another one was faster with."""
@@ -74,39 +78,44 @@ class Ledger:
 
     def positions(self) -> dict[int, Position]:
         """The position of every partition that has one."""
-        found = (position_of(row) for row in self._table.rows(self._key, "p-"))
+        found = (readable(self._key, row, position_of) for row in self._table.rows(self._key, "p-"))
         return {position.partition: position for position in found}
+
+    def position(self, partition: int) -> Position | None:
+        """The partition's position; None if it has none."""
+        row = self._table.get(self._key, position_key(partition))
+        return None if row is None else readable(self._key, row, position_of)
 
     def gaps(self) -> list[Gap]:
         """The gaps that wait to be settled against Kafka, by partition and offset."""
-        return [gap_of(row) for row in self._table.rows(self._key, "g-")]
+        return [readable(self._key, row, gap_of) for row in self._table.rows(self._key, "g-")]
 
     def gap(self, key: str) -> Gap | None:
         """The gap as it is now; None once it has reached its end."""
         row = self._table.get(self._key, key)
-        return None if row is None else gap_of(row)
+        return None if row is None else readable(self._key, row, gap_of)
 
     def segment(self, segment_id: str) -> Segment | None:
         """The segment as the ledger has it; None if it was never committed, or has been removed."""
         row = self._table.get(self._key, f"s-{segment_id}")
-        return None if row is None else segment_of(row)
+        return None if row is None else readable(self._key, row, segment_of)
 
     def segments(self) -> list[Segment]:
         """Every segment of the topic, oldest first. It grows with history: for audits and tests."""
-        return [segment_of(row) for row in self._table.rows(self._key, "s-")]
+        return [readable(self._key, row, segment_of) for row in self._table.rows(self._key, "s-")]
 
     def old_segments(self, before_ms: int, untouched_s: float) -> Iterator[tuple[Segment, str]]:
         """The segments that were made before that time and not touched for so long, with their rows' ETags.
 
         Both, since a segment may have waited for ADX for longer than it is kept.
         """
-        for row in self._table.rows(self._key, "s-", f"s-{before_ms:012x}"):
-            if row.age_s >= untouched_s:
-                yield segment_of(row), row.etag
+        old = self._table.rows(self._key, "s-", f"s-{before_ms:012x}")
+        for row, segment in self._sound(row for row in old if row.age_s >= untouched_s):
+            yield segment, row.etag
 
-    def is_open(self, segment_id: str) -> bool:
-        """Whether the segment waits for somebody to finish it."""
-        return self._table.get(self._key, f"o-{segment_id}") is not None
+    def open_ids(self) -> set[str]:
+        """The ids of the segments that wait for somebody to finish them."""
+        return {row.key[2:] for row in self._table.rows(self._key, "o-")}
 
     def forget(self, segments: Sequence[tuple[str, str]], positions: Sequence[Position]) -> bool:
         """The rows of the segments (id, ETag) are gone and the positions' `kept_from` has moved, or neither."""
@@ -195,11 +204,20 @@ class Ledger:
             else:
                 each = (self._table.get(self._key, "s-" + row.key[2:]) for row in neighbours)
                 found = {row.key: row for row in each if row is not None}
-            for row in neighbours:
-                read = found.get("s-" + row.key[2:])
+            by_key = {"s-" + row.key[2:]: row for row in neighbours}
+            for read, segment in self._sound(found[key] for key in by_key if key in found):
                 # It may have been finished since its open row was read, and with it that row is gone.
-                if read is not None and (segment := segment_of(read)).state != "landed":
+                if segment.state != "landed":
+                    row = by_key[read.key]
                     yield OpenSegment(segment, read.etag, row.etag, read.age_s, row.age_s)
+
+    def _sound(self, segment_rows: Iterable[Row]) -> Iterator[tuple[Row, Segment]]:
+        """The rows that can be read, with their segments; one that cannot is said, and keeps nobody waiting."""
+        for row in segment_rows:
+            try:
+                yield row, readable(self._key, row, segment_of)
+            except LedgerError as error:
+                event("ledger_row_unreadable", logging.ERROR, error=str(error))
 
     def opened(self, segment_id: str) -> OpenSegment | None:
         """The segment with the ETags of its rows, of which an empty one is not there; None if there is none."""
@@ -208,7 +226,8 @@ class Ledger:
             return None
         open_row = self._table.get(self._key, f"o-{segment_id}")
         open_etag = open_row.etag if open_row else ""
-        return OpenSegment(segment_of(found), found.etag, open_etag, found.age_s, found.age_s)
+        segment = readable(self._key, found, segment_of)
+        return OpenSegment(segment, found.etag, open_etag, found.age_s, found.age_s)
 
     def reopen(self, opened: OpenSegment, segment: Segment) -> bool:
         """The segment is as `segment` says, and open; False if it has changed meanwhile, or nobody knows."""
@@ -216,6 +235,12 @@ class Ledger:
         if not opened.open_etag:
             operations.append(rows.create(f"o-{segment.id}", {}))
         return self._try(operations)
+
+    def reopen_as_gaps(self, opened: OpenSegment, gaps: Sequence[Gap]) -> bool:
+        """The segment is no more and its offsets wait in `gaps`; False if it has changed meanwhile."""
+        key = opened.segment.id
+        gone = [rows.delete(f"s-{key}", opened.etag), rows.delete(f"o-{key}", opened.open_etag)]
+        return self._try([*gone, *(rows.create(gap_key(gap, key), gap_values(gap)) for gap in gaps)])
 
     def _create(self, partition: str, key: str, values: dict[str, str]) -> None:
         """The row is there, ours or another's."""
@@ -268,6 +293,12 @@ class Ledger:
         return found
 
 
-def topics(table: Table) -> list[tuple[str, str]]:
+def topics(table: Table) -> Iterator[tuple[str, str]]:
     """Topic and consumer group of every topic that was ever started with this ledger."""
-    return [(row.values["topic"], row.values["consumer_group"]) for row in table.rows(TOPICS_PARTITION, "")]
+    for row in table.rows(TOPICS_PARTITION, ""):
+        topic, group = row.values.get("topic"), row.values.get("consumer_group")
+        if isinstance(topic, str) and isinstance(group, str) and key_of(group) == row.key:
+            yield topic, group
+        else:
+            error = f"ledger: row {row.key} of {TOPICS_PARTITION} cannot be read; put it back as it was"
+            event("ledger_row_unreadable", logging.ERROR, error=error)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from sinkcore import table as rows
+from sinkcore.errors import LedgerError
 from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_from_json, ranges_to_json
 from sinkcore.table import Operation, Row
 
+T = TypeVar("T")
+
 TOPIC_KEY = "t"
+# What this version reads and writes. It stands in the topic's row, which whoever works on the topic reads first.
+VERSION = 1
 # Why a gap is there about which a person has decided, however large it is.
 RELEASED = "released"
 REPLAY = "replay"
+# It was in a segment whose blobs are gone.
+REOPENED = "reopened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,9 @@ class TopicRow:
     `topic_id` is empty where the broker has none. `partitions` is their number at the first start: one above it
     appeared later and starts at its low watermark, whatever `start` says. `sparse` is why holes are normal in
     it, empty where they are not. `pending` counts segments that wait for ADX, as the sweeper last saw them.
-    `started_ms` is when the row was made: nothing older can be known to this ledger.
+    `probes` is the breaker: 0 while ADX takes segments; else the sweeper alone queues, so many a sweep.
+    `started_ms` is when the row was made: nothing older can be known to this ledger. `made_again_ms` is when the
+    topic was last seen to be another one of its name, 0 if it never was.
     """
 
     topic: str
@@ -32,7 +44,10 @@ class TopicRow:
     start: str
     sparse: str = ""
     pending: int = 0
+    probes: int = 0
     started_ms: int = 0
+    made_again_ms: int = 0
+    version: int = VERSION
     etag: str = ""
 
 
@@ -98,15 +113,42 @@ def topic_values(topic: TopicRow) -> dict[str, Any]:
         "start": topic.start,
         "sparse": topic.sparse,
         "pending": topic.pending,
+        "probes": topic.probes,
         "started_ms": topic.started_ms,
+        "made_again_ms": topic.made_again_ms,
+        "version": topic.version,
     }
 
 
+def readable(group_key: str, row: Row, read: Callable[[Row], T]) -> T:
+    """What `read` makes of the row.
+
+    Raises:
+        LedgerError: somebody edited the row, or a later version wrote it. What it holds is not shown.
+    """
+    try:
+        return read(row)
+    except (KeyError, ValueError, TypeError, IndexError, msgspec.MsgspecError) as error:
+        raise LedgerError(
+            f"ledger: row {row.key} of {group_key} cannot be read ({_where(error)}): it was edited, or is of a "
+            "later version; put it back as it was, or run that version"
+        ) from None
+
+
+def _where(error: Exception) -> str:
+    """Where in the row the fault is, by our own names; msgspec's text before that can quote what is there."""
+    before, at, place = str(error).rpartition(" - at ")
+    if isinstance(error, KeyError) or place.startswith("Object missing"):
+        return "without " + place.rpartition(" ")[2].strip("`'")
+    return place if at and before else type(error).__name__
+
+
 def topic_of(row: Row) -> TopicRow:
-    """The topic's row, read."""
-    # A property that a later version brought is missing in what an earlier one wrote.
-    names = topic_values(TopicRow("", "", 0, "")).keys() & row.values.keys()
-    return TopicRow(**{name: row.values[name] for name in names}, etag=row.etag)
+    """The topic's row, read. A property that a later version brought may be missing."""
+    topic = msgspec.convert({**row.values, "etag": row.etag}, TopicRow)
+    if topic.version > VERSION:
+        raise ValueError
+    return topic
 
 
 def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
@@ -115,7 +157,7 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
         if cursor.next_offset >= cursor.end_offset:
             return rows.delete(cursor.key, cursor.etag)
         return rows.replace(cursor.key, gap_values(cursor), cursor.etag)
-    key = f"p-{cursor.partition:010}"
+    key = position_key(cursor.partition)
     values: dict[str, Any] = {
         "next_offset": cursor.next_offset,
         "kept_from": cursor.kept_from,
@@ -125,12 +167,17 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
     return rows.replace(key, values, cursor.etag) if cursor.etag else rows.create(key, values)
 
 
+def position_key(partition: int) -> str:
+    """`p-<partition>`."""
+    return f"p-{partition:010}"
+
+
 def position_of(row: Row) -> Position:
     """A position's row, read."""
-    values = row.values
-    return Position(
-        int(row.key[2:]), values["next_offset"], values["kept_from"], values.get("topic_id", ""), row.etag
-    )
+    position = msgspec.convert({**row.values, "partition": int(row.key[2:]), "etag": row.etag}, Position)
+    if min(position.kept_from, position.next_offset) < 0:
+        raise ValueError
+    return position
 
 
 def gap_key(gap: Gap, segment_id: str) -> str:
@@ -151,17 +198,11 @@ def gap_values(gap: Gap) -> dict[str, Any]:
 
 def gap_of(row: Row) -> Gap:
     """A gap's row, read."""
-    values = row.values
-    return Gap(
-        int(row.key.split("-")[1]),
-        values["next_offset"],
-        values["end_offset"],
-        values["why"],
-        values.get("held", False),
-        values.get("tries", 0),
-        row.key,
-        row.etag,
-    )
+    found = {**row.values, "partition": int(row.key.split("-")[1]), "key": row.key, "etag": row.etag}
+    gap = msgspec.convert(found, Gap)
+    if not 0 <= gap.next_offset < gap.end_offset:
+        raise ValueError
+    return gap
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
@@ -189,17 +230,8 @@ def changing_values(segment: Segment) -> dict[str, Any]:
 
 def segment_of(row: Row) -> Segment:
     """A segment's row, read."""
-    values = row.values
-    return Segment(
-        id=row.key[2:],
-        topic=values["topic"],
-        ranges=ranges_from_json(values["ranges"]),
-        blobs=blobs_from_json(values["blobs"]),
-        records=values["records"],
-        dead_letters=values["dead_letters"],
-        state=values["state"],
-        attempts=values["attempts"],
-        waiting=values.get("waiting", False),
-        replay=values.get("replay", False),
-        topic_id=values.get("topic_id", ""),
-    )
+    ranges, blobs = ranges_from_json(row.values["ranges"]), blobs_from_json(row.values["blobs"])
+    if not all(0 <= r.first_offset < r.next_offset for r in ranges):
+        raise ValueError
+    found = {**row.values, "ranges": ranges, "blobs": blobs, "id": row.key[2:]}
+    return msgspec.convert(found, Segment, from_attributes=True)

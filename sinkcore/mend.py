@@ -17,16 +17,21 @@ from sinkcore.drain import STEP_BUDGET_S, STEP_BYTES, STEP_RECORDS
 from sinkcore.encode import Body, encode
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import OpenSegment
+from sinkcore.queueing import dead_letters_path
 from sinkcore.records import OffsetRange, Refused, Slice, record_of, slices_of
 from sinkcore.routes import Route
 from sinkcore.routing import router_of
-from sinkcore.segment import Blob, Segment, blob_path, blobs_to_json, source_id_of
+from sinkcore.segment import GONE, Blob, Segment, blob_path, blobs_to_json, source_id_of
 from sinkcore.sink import Sink, Topic
 from sinkcore.table import PROPERTY_MAX_CHARS
 from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
     import azure.functions as func
+
+
+# So many blobs that are gone, each made again for the one before, and a person has to find out who deletes them.
+GONE_MAX = 3
 
 
 class _NotMendableError(Exception):
@@ -69,6 +74,8 @@ class Mending:
 
     def _replaced(self, segment: Segment, blob: Blob, deadline: Deadline) -> list[Blob]:
         """The blobs that hold the refused one's records, staged: those of the segment that its route takes."""
+        if blob.kind == "dead_letters":
+            raise _NotMendableError("its dead letters are gone, and the rest of it is with ADX")
         router = router_of(self.sink.settings.routes_of(segment.topic))
         route = router.leading_to(*_aim(blob))
         if route is None:
@@ -76,12 +83,14 @@ class Mending:
         twins = [each for each in segment.blobs if _aim(each) == _aim(blob)]
         if any(each.state != "mended" for each in twins if each is not blob):
             raise _NotMendableError("its route made other blobs of the segment; which records are in it is open")
+        if len(twins) > GONE_MAX:
+            raise _NotMendableError(f"{len(twins)} blobs of it are gone, one after the other")
         events = self._records(segment, deadline)
         settled = self._dead_offsets(segment)
         unsettled = slices_of([each for each in events if (each.partition, each.offset) not in settled])
         parts = router.split(unsettled, self.sink.settings.record_max_bytes).parts
         slices = next((part.slices for part in parts if (part.digest, part.route) == (blob.route, route)), [])
-        if len(twins) > 1:
+        if blob.error != GONE and any(each.error != GONE for each in twins if each is not blob):
             return self._staged(segment, blob, [], _all_refused(slices, blob.error), route)
         encoded = encode(
             slices,
@@ -133,9 +142,16 @@ class Mending:
             msgspec.json.decode(line)
             for blob in segment.blobs
             if blob.kind == "dead_letters"
-            for line in gzip.decompress(self.sink.blobs.get(blob.container, blob.path)).splitlines()
+            for line in gzip.decompress(self._dead_letters(segment, blob)).splitlines()
         )
         return {(letter["partition"], letter["offset"]) for letter in letters}
+
+    def _dead_letters(self, segment: Segment, blob: Blob) -> bytes:
+        blobs, users = self.sink.blobs, self.sink.settings.dead_letters_container
+        for container, path in ((blob.container, blob.path), (users, dead_letters_path(segment, blob))):
+            if blobs.exists(container, path):
+                return blobs.get(container, path)
+        raise _NotMendableError("its dead letters are gone, so that nobody knows which records are rows")
 
     def _staged(
         self, segment: Segment, blob: Blob, bodies: Sequence[Body], refused: Sequence[Refused], route: Route

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ import msgspec
 from sinkcore.clock import Deadline
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import RELEASED, REPLAY, Gap, Position
-from sinkcore.records import OffsetRange, slices_of
+from sinkcore.records import slices_of
+from sinkcore.segment import Segment
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
+from sinkcore.table import OPERATIONS_MAX
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -27,21 +29,6 @@ REPLAYED_AS = "replayed_as"
 
 class NotPossibleError(Exception):
     """The ledger is not as the person thought; the message says how it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What a partition's segments and gaps leave out, or hold twice, between `kept_from` and the position.
-
-    What a person had replayed is no repetition.
-    """
-
-    partition: int
-    kept_from: int
-    next_offset: int
-    in_gaps: int
-    missing: tuple[OffsetRange, ...]
-    twice: tuple[OffsetRange, ...]
 
 
 def start_topic(sink: Sink, name: str) -> dict[int, Position]:
@@ -58,8 +45,12 @@ def start_topic(sink: Sink, name: str) -> dict[int, Position]:
     open_ones = [p for p in absent if p not in found]
     ends = sink.kafka.end_offsets(name, open_ones, committed_only=False) if open_ones else {}
     found |= {p: Position(p, end, end, topic.row.topic_id) for p, end in ends.items()}
-    for position in found.values():
-        topic.ledger.move([position])
+    placed = list(found.values())
+    for first in range(0, len(placed), OPERATIONS_MAX):
+        together = placed[first : first + OPERATIONS_MAX]
+        if not topic.ledger.move(together):  # A batch has placed one of them meanwhile.
+            for position in together:
+                topic.ledger.move([position])
     return topic.ledger.positions()
 
 
@@ -113,7 +104,8 @@ def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int
     dies between the commit and the mark repeats nothing.
     """
     container = sink.settings.dead_letters_container
-    for path in sink.blobs.names(container, prefix):
+    # What is refused again becomes a blob below the same prefix, and is not for this call.
+    for path in list(sink.blobs.names(container, prefix)):
         if REPLAYED_AS in sink.blobs.marks(container, path):
             continue
         events = [
@@ -132,44 +124,48 @@ def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
     topic = sink.topic(name)
     old_id = path.rpartition("/")[2].partition(".")[0]
     segment_id = old_id[:12] + sha256(f"{old_id} again".encode()).hexdigest()[:20]
-    again = replace(sink, new_id=lambda _: segment_id)
+    again, token = replace(sink, new_id=lambda _: segment_id), sink.new_id(sink.clock.now_ms())[12:]
     deadline = Deadline.after(sink.clock, sink.settings.invocation_max_s)
-    segment = again.take_again(topic, slices_of(events), deadline)
+    # Whoever died behind the commit has left a segment that may be queued by now.
+    segment = topic.ledger.segment(segment_id) or again.take_again(topic, slices_of(events), deadline, token)
     if segment is None:
         raise NotPossibleError(f"{path}: its records become too many blobs for one segment")
     sink.blobs.mark(sink.settings.dead_letters_container, path, {REPLAYED_AS: segment_id})
     return segment.dead_letters
 
 
-def audit(topic: Topic) -> list[Audit]:
-    """Whether the ledger's own promise holds, partition by partition."""
-    held: dict[int, list[OffsetRange]] = {}
-    for gap in topic.ledger.gaps():
-        if gap.why != REPLAY:
-            held.setdefault(gap.partition, []).append(OffsetRange(gap.partition, gap.next_offset, gap.end_offset))
-    in_gaps = {p: sum(r.next_offset - r.first_offset for r in ranges) for p, ranges in held.items()}
-    for segment in topic.ledger.segments():
-        for offsets in () if segment.replay else segment.ranges:
-            held.setdefault(offsets.partition, []).append(offsets)
-    return [
-        _audit(position, held.get(p, []), in_gaps.get(p, 0))
-        for p, position in sorted(topic.ledger.positions().items())
-    ]
+def retry(topic: Topic, segment_id: str | None = None) -> list[Segment]:
+    """The `failed` segments, or the one of that id, are open again: the sweeper goes on with them.
+
+    Where a route has metadata it asks the table first whether the rows are there after all, and an `ingest-by` tag
+    makes asking needless, so that nothing is repeated.
+    """
+    opened = topic.ledger.opened(segment_id) if segment_id else None
+    if segment_id and (opened is None or opened.segment.state != "failed"):
+        state = "not in the ledger" if opened is None else opened.segment.state
+        raise NotPossibleError(f"{topic.name}: segment {segment_id} is {state}; only a failed one is tried again")
+    ids = [segment_id] if segment_id else [s.id for s in topic.ledger.segments() if s.state == "failed"]
+    again = [segment for each in ids if (segment := _reopened(topic, each)) is not None]
+    if segment_id and not again:
+        raise NotPossibleError(
+            f"{topic.name}: segment {segment_id} is not given up; the sweeper tries it again by itself"
+        )
+    return again
 
 
-def _audit(position: Position, held: list[OffsetRange], in_gaps: int) -> Audit:
-    p, at = position.partition, position.kept_from
-    missing, twice = [], []
-    for offsets in sorted(held, key=lambda r: (r.first_offset, r.next_offset)):
-        first = max(offsets.first_offset, position.kept_from)
-        if first > at:
-            missing.append(OffsetRange(p, at, first))
-        if first < min(at, offsets.next_offset):
-            twice.append(OffsetRange(p, first, min(at, offsets.next_offset)))
-        at = max(at, offsets.next_offset)
-    if at < position.next_offset:
-        missing.append(OffsetRange(p, at, position.next_offset))
-    return Audit(p, position.kept_from, position.next_offset, in_gaps, tuple(missing), tuple(twice))
+def _reopened(topic: Topic, segment_id: str) -> Segment | None:
+    """The segment as it was tried again; None if the sweeper has it in hand already."""
+    opened = topic.ledger.opened(segment_id)
+    if opened is None or not any(blob.state == "failed" for blob in opened.segment.blobs):
+        return None
+    blobs = tuple(
+        replace(blob, state="again", failures=0) if blob.state == "failed" else blob
+        for blob in opened.segment.blobs
+    )
+    segment = replace(opened.segment, blobs=blobs)
+    segment = replace(segment, state=segment.outcome)
+    _done(topic, topic.ledger.reopen(opened, segment))
+    return segment
 
 
 def _gap(topic: Topic, key: str) -> Gap:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sinkcore.clock import Deadline
+from sinkcore.cursors import SKIPPED
 from sinkcore.drain import drain
 from sinkcore.ledger_rows import Cursor, Gap, Position
 from sinkcore.sink import Sink, Topic
@@ -16,13 +17,22 @@ from sinkcore.telemetry import event
 
 # A position that has not moved for so many sweeps, with records above it, is one that nobody serves.
 SILENT_SWEEPS = 3
+# A host that skips, or a rebalance, leaves traces as a second ledger on the group does, but not so often in a row.
+SHARED_TIMES = 3
 
 
 @dataclass(slots=True)
 class Seen:
-    """Where each position stood at the last sweeps of this worker: offset, and how often it was seen there."""
+    """What the last sweeps of this worker saw, by consumer group and partition.
+
+    `at` is where each position stood, and how often. `passed` is where a silent one was left, and how often
+    in a row the group had committed more by then. `gapped`, by group, has the gaps there were, and for how many
+    sweeps each partition had a new one.
+    """
 
     at: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    passed: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
+    gapped: dict[str, tuple[set[str], int]] = field(default_factory=dict)
 
     def sweeps_at(self, group: str, position: Position) -> int:
         """For how many sweeps, this one included, the position has stood where it stands."""
@@ -31,9 +41,30 @@ class Seen:
         self.at[group, position.partition] = position.next_offset, times
         return times
 
+    def passed_by(self, group: str, position: Position, end: int, committed: int) -> bool:
+        """Whether the group goes on in the partition, time after time, without this ledger: it is another's.
 
-def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -> None:
+        `position` was silent and has been moved to `end`; a dead trigger commits nothing, and a skip happens once.
+        """
+        left_at, times = self.passed.get((group, position.partition), (position.next_offset, 0))
+        is_again = position.next_offset == left_at and committed > position.next_offset
+        self.passed[group, position.partition] = end, times + 1 if is_again else 0
+        return self.passed[group, position.partition][1] >= SHARED_TIMES
+
+    def is_gapped(self, topic: Topic, gaps: Sequence[Gap]) -> bool:
+        """Whether each partition had a new gap, sweep after sweep: half of each is taken by somebody else."""
+        keys, times = self.gapped.get(topic.group, (set(), 0))
+        skipped = {gap.key: gap.partition for gap in gaps if gap.why == SKIPPED}
+        new = {partition for key, partition in skipped.items() if key not in keys}
+        times = times + 1 if topic.positions and new >= topic.positions.keys() else 0
+        self.gapped[topic.group] = set(skipped), times
+        return times >= SHARED_TIMES
+
+
+def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, turn: Deadline) -> int | None:
     """The topic is the one that was started, each partition has a position, and none is silent with records left.
+
+    How many offsets of it lie between the positions and the stable ends; None where nobody can tell.
 
     Raises:
         TransientError: Kafka or the ledger did not answer.
@@ -41,11 +72,11 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
     state = sink.kafka.topic(topic.name)
     if state is None:
         event("topic_missing", logging.ERROR, topic=topic.name)
-        return
+        return None
     positions = topic.ledger.positions()
     if state.id and topic.row.topic_id and state.id != topic.row.topic_id:
         _begin_anew(sink, topic, state.id, state.partitions, positions)
-        return
+        return None
     absent = [p for p in range(state.partitions) if p not in positions]
     if absent:
         _move(topic, list(places(sink.kafka, topic.row, topic.group, absent, {}).values()))
@@ -53,13 +84,16 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
     present = [p for p in positions if p < state.partitions]
     ends = sink.kafka.end_offsets(topic.name, present, committed_only=True)
     _check_ends(sink, topic, positions, ends)
+    lag = sum(max(0, end - positions[partition].next_offset) for partition, end in ends.items())
+    topic.positions = {partition: positions[partition] for partition in ends}
+    silent: dict[int, int] = {}
     for partition, end in ends.items():
         position = positions[partition]
         times = seen.sweeps_at(topic.group, position)
-        if end <= position.next_offset or times < SILENT_SWEEPS or deadline.is_past():
+        if end <= position.next_offset or times < SILENT_SWEEPS or turn.is_past():
             continue
         # A commit marker at the end is no record: it only moves the position.
-        if drain(sink, topic, position, end, deadline):
+        if drain(sink, topic, position, end, deadline, turn):
             event(
                 "trigger_silent",
                 logging.ERROR,
@@ -68,6 +102,14 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline) -
                 next_offset=position.next_offset,
                 end_offset=end,
             )
+            silent[partition] = end
+    committed = sink.kafka.committed(topic.group, topic.name) if silent else {}
+    shared = [
+        p for p, end in silent.items() if seen.passed_by(topic.group, positions[p], end, committed.get(p, 0))
+    ]
+    if shared:
+        event("group_shared", logging.ERROR, topic=topic.name, group=topic.group, partitions=shared)
+    return lag
 
 
 def _move(topic: Topic, cursors: Sequence[Cursor]) -> None:
@@ -134,4 +176,5 @@ def _begin_anew(sink: Sink, topic: Topic, topic_id: str, partitions: int, positi
     now = topic.ledger.positions()
     # Until then, one without a row has appeared later: it begins at its low watermark, whatever was skipped.
     if now.keys() >= first.keys() and all(position.topic_id == topic_id for position in now.values()):
-        topic.ledger.change_topic(replace(topic.row, topic_id=topic_id, partitions=partitions, sparse=""))
+        row = replace(topic.row, topic_id=topic_id, partitions=partitions, sparse="")
+        topic.ledger.change_topic(replace(row, made_again_ms=sink.clock.now_ms()))

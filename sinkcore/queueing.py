@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
+from sinkcore.deadletters import reasons_in
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.ingest import QUEUE_TIMEOUT_S, IngestionQueue
 from sinkcore.ledger import Ledger
@@ -57,6 +58,10 @@ class Queueing:
         """Whether the segment stays open until ADX says that it has landed."""
         return self.confirm and segment.tells_itself
 
+    def has_dead_letters(self, segment: Segment, blob: Blob) -> bool:
+        """Whether these dead letters are in the users' container already."""
+        return self.blobs.exists(self.dead_letters_container, dead_letters_path(segment, blob))
+
     def _run(self, call: Callable[[Blob], BlobState], blobs: list[Blob]) -> list[BlobState]:
         # A hop through the executor costs more than it saves for a single blob.
         return [call(blob) for blob in blobs] if len(blobs) < 2 else list(self.executor.map(call, blobs))
@@ -82,12 +87,26 @@ class Queueing:
 
     def _put_dead_letters(self, segment: Segment, blob: Blob, bodies: Mapping[str, bytes] | None) -> None:
         data = bodies[blob.path] if bodies else self.blobs.get(blob.container, blob.path)
-        # Those that became dead letters when ADX had refused them are a blob of their own, after the first.
-        number = sum(each.kind == "dead_letters" for each in segment.blobs[: segment.blobs.index(blob)])
-        name = f"-{number}{DEAD_LETTERS_NAME}" if number else DEAD_LETTERS_NAME
-        path = blob_path(segment.topic, segment.id, name)
+        path = dead_letters_path(segment, blob)
         self.blobs.put(self.dead_letters_container, path, data)
-        event("dead_letters_written", logging.WARNING, topic=segment.topic, dead_letters=blob.rows, path=path)
+        event(
+            "dead_letters_written",
+            logging.WARNING,
+            topic=segment.topic,
+            dead_letters=blob.rows,
+            reasons=reasons_in(data),
+            path=path,
+        )
+
+
+def dead_letters_path(segment: Segment, blob: Blob) -> str:
+    """Where these dead letters are in the users' container.
+
+    Those that became dead letters when ADX had refused them are a blob of their own, after the first.
+    """
+    number = sum(each.kind == "dead_letters" for each in segment.blobs[: segment.blobs.index(blob)])
+    name = f"-{number}{DEAD_LETTERS_NAME}" if number else DEAD_LETTERS_NAME
+    return blob_path(segment.topic, segment.id, name)
 
 
 def _left(segment: Segment, blob: Blob, error: Exception) -> None:

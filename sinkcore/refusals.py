@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from sinkcore.clock import Deadline
+from sinkcore.errors import LedgerError
 from sinkcore.failures import FailedIngestion, FailedIngestions
 from sinkcore.ledger import Ledger, topics
 from sinkcore.ledger_rows import OpenSegment
@@ -72,7 +73,11 @@ class Refusals:
         for message in received:
             if deadline.is_past():
                 return
-            named = self._named_by(message, groups)
+            try:
+                named = self._named_by(message, groups)
+            except LedgerError as error:
+                event("ledger_row_unreadable", logging.ERROR, error=str(error))
+                continue  # The message stays until somebody has mended the row.
             if named is not None:
                 owned += 1
                 if _note(*named, message):

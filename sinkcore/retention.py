@@ -8,65 +8,76 @@ from itertools import islice
 
 from sinkcore.clock import Deadline
 from sinkcore.ledger_rows import Position
-from sinkcore.segment import Segment, folder_of, started_ms
+from sinkcore.segment import Blob, Segment, folder_of, started_ms
 from sinkcore.sink import Sink, Topic
 from sinkcore.table import OPERATIONS_MAX
 from sinkcore.telemetry import event
 
 # So many segments a topic and round: with the positions that they touch they fit a transaction.
 SEGMENTS_MAX = 40
-# A busy topic makes 20,000 segments a day, and this runs every hour.
+# So many rounds a topic and sweep: 2,000 segments, where a busy topic makes 60 between two sweeps.
 ROUNDS_MAX = 50
 # Litter is looked for on as many days past the limit: whoever was off for longer leaves some, which costs little.
 LITTER_DAYS = 3
 DAY_MS = 24 * 3600 * 1000
 
 
-def remove_old(sink: Sink, topic: Topic, deadline: Deadline) -> None:
+def remove_old(sink: Sink, topic: Topic, turn: Deadline) -> bool:
     """Segments older than SINK_STAGED_BLOB_TTL_DAYS that are final are gone, blobs first, and so is old litter.
 
-    `failed` ones stay, and so do their blobs. `kept_from` moves above what was removed.
+    `failed` ones stay, and so do their blobs. `kept_from` moves above what was removed. False where more is left
+    than fits a turn.
     """
     kept_ms = sink.settings.staged_blob_ttl_days * DAY_MS
     before_ms = sink.clock.now_ms() - kept_ms
     for _ in range(ROUNDS_MAX):
-        final = _final(topic, before_ms, kept_ms / 1000)
-        if not final or deadline.is_past() or not _forget(sink, topic, final):
+        final = [] if turn.is_past() else _final(topic, before_ms, kept_ms / 1000)
+        if not final:
             break
-    _remove_litter(sink, topic, before_ms, deadline)
+        _forget(sink, topic, final)
+    else:
+        return False
+    _remove_litter(sink, topic, before_ms, turn)
+    return not turn.is_past()
 
 
 def _final(topic: Topic, before_ms: int, kept_s: float) -> list[tuple[Segment, str]]:
     old = topic.ledger.old_segments(before_ms, kept_s)
+    unfinished = topic.ledger.open_ids()
     finals = (
         (segment, etag)
         for segment, etag in old
-        if segment.state in ("landed", "queued") and not topic.ledger.is_open(segment.id)
+        if segment.state in ("landed", "queued") and segment.id not in unfinished
     )
     return list(islice(finals, SEGMENTS_MAX))
 
 
-def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> bool:
+def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> None:
     positions = topic.ledger.positions()
     moved: dict[int, Position] = {}
     rows: list[tuple[str, str]] = []
+    blobs: list[Blob] = []
     for segment, etag in final:
-        ends = {r.partition: r.next_offset for r in segment.ranges if r.partition in positions}
+        # Offsets of a topic of that name that is no more are none of the positions'.
+        ends = {
+            r.partition: r.next_offset
+            for r in segment.ranges
+            if r.partition in positions and positions[r.partition].topic_id == segment.topic_id
+        }
         if len(rows) + 1 + len(moved | ends) > OPERATIONS_MAX:
             break
-        for blob in segment.blobs:
-            sink.blobs.delete(blob.container, blob.path)
         rows.append((segment.id, etag))
+        blobs += segment.blobs
         for partition, end in ends.items():
             position = moved.get(partition, positions[partition])
             moved[partition] = replace(position, kept_from=max(position.kept_from, end))
-    gone = topic.ledger.forget(rows, list(moved.values()))
-    if gone:
+    for _ in sink.executor.map(lambda blob: sink.blobs.delete(blob.container, blob.path), blobs):
+        pass
+    if topic.ledger.forget(rows, list(moved.values())):
         event("segments_removed", topic=topic.name, segments=len(rows))
-    return gone
 
 
-def _remove_litter(sink: Sink, topic: Topic, before_ms: int, deadline: Deadline) -> None:
+def _remove_litter(sink: Sink, topic: Topic, before_ms: int, turn: Deadline) -> None:
     """Blobs of segments that were never committed, as old as final ones may be.
 
     None from before the ledger knew the topic: where a ledger was lost, such a blob may be somebody's only copy.
@@ -76,7 +87,7 @@ def _remove_litter(sink: Sink, topic: Topic, before_ms: int, deadline: Deadline)
     for day in (newest - timedelta(days=n) for n in range(LITTER_DAYS)):
         for path in sink.blobs.names(sink.settings.staging_container, folder_of(topic.name, day)):
             segment_id = path.split("/")[-2]
-            if deadline.is_past():
+            if turn.is_past():
                 return
             if started_ms(segment_id) > topic.row.started_ms and topic.ledger.segment(segment_id) is None:
                 sink.blobs.delete(sink.settings.staging_container, path)

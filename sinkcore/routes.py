@@ -151,7 +151,7 @@ FIELDS: Mapping[str, RouteField] = {
     "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
     "unwrap": RouteField("none", "Envelope to take off"),
     "transform": RouteField("none", "Function of the user's own"),
-    "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64"), ("registry",)),
+    "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64", "registry")),
     "when": RouteField("all", "Which records of the topic the route takes", shape="object"),
     "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter", "row")),
     "streaming": RouteField("false", "Streaming ingestion", None, ("false",), ("true",)),
@@ -221,7 +221,7 @@ def _check_lane(route: Mapping[str, Any], subject: str, faults: Faults) -> None:
         faults.add(SETTING, f"{subject}: {fact}", fix)
         return
     if "schema" in route:
-        _check_schema(route["schema"], subject, faults)
+        _check_schema(route["schema"], lane, subject, faults)
     if route.get("validate") == "false" and not lane.validates:
         fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
         faults.add(SETTING, fact, "remove it")
@@ -252,13 +252,16 @@ def _no_lane(format_: str, framing: Framing) -> tuple[str, str]:
     return f"{what} does not go with format {format_}", f"use format {' or '.join(formats_of(framing))}"
 
 
-def _check_schema(path: str, subject: str, faults: Faults) -> None:
+def _check_schema(path: str, lane: Lane, subject: str, faults: Faults) -> None:
     """The schema can be read; what that takes is imported where a route has one."""
     from sinkcore.schemas import SchemaError
     from sinkcore.schemas.files import read_own
 
     try:
-        read_own(path)
+        kind = read_own(path).kind
+        if kind not in lane.kinds:
+            fact = f"{subject}: its schema is {kind}, and its format takes {' or '.join(lane.kinds)}"
+            faults.add(SETTING, fact, "use another format or schema")
     except SchemaError as error:
         faults.add(SETTING, f"{subject}: schema cannot be used: {error}", "ship a schema that can")
 

@@ -19,6 +19,8 @@ State = Literal["staged", "queued", "landed", "failed"]
 BlobState = Literal["staged", "unsent", "queued", "again", "set_up", "refused", "failed", "mended"]
 # ADX's longest code has 53 characters.
 ERROR_MAX_CHARS = 64
+# ADX's code for a blob that is not in storage; ours, where we see it first.
+GONE = "Download_SourceNotFound"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
 from sinkcore.drift import Drift
-from sinkcore.errors import OutcomeUnknownError, PositionMovedError, TransientError
-from sinkcore.holes import HOLES_MAX, ask_before, ask_first, holes_in
+from sinkcore.errors import LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
+from sinkcore.holes import HOLES_MAX, as_kafka_has_it, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import REPLAY, Gap, OpenSegment, Position, TopicRow
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 ROUNDS_MAX = 3
 # A request every so often, for all batches of a topic.
 TOPIC_READ_EVERY_S = 10.0
+# When a topic was made again, a host can still hold lists of its earlier life: what it retries, without end, and
+# what waits behind that. For so long its lists only say where to look.
+EARLIER_LIFE_S = 24 * 3600
 
 
 @dataclass(slots=True)
@@ -102,12 +105,13 @@ class Sink:
         self._finish(topic, opened, staged, deadline)
         return True
 
-    def take_again(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline) -> Segment | None:
+    def take_again(self, topic: Topic, slices: Sequence[Slice], deadline: Deadline, token: str) -> Segment | None:
         """The records are committed and queued as a segment that moves no cursor: a person sends them again.
 
         A segment of the same id that is there already is left to the sweeper. None if there are too many blobs.
+        `token` is in the blobs' names: who died before may have staged others, by other routes, for the same id.
         """
-        staged = self.stage.stage(topic.name, slices, ())
+        staged = replace(self.stage, token=f"-{token}").stage(topic.name, slices, ())
         if staged is None:
             return None
         opened, moved = topic.ledger.commit(staged.segment, [], [])
@@ -137,7 +141,7 @@ class Sink:
             row = start(ledger, self.kafka, name, self.settings.routes_of(name)[0].start, self.clock.now_ms())
             known = self._topics[name] = Topic(name, group, ledger, row, now_s)
         elif now_s - known.row_read_s >= TOPIC_READ_EVERY_S:
-            known.row, known.row_read_s = known.ledger.topic() or known.row, now_s
+            known.row, known.row_read_s = _still_there(known), now_s
         return known
 
     def _hold_back(self, topic: Topic) -> None:
@@ -163,6 +167,7 @@ class Sink:
         positions = topic.ledger.positions()
         missing = {s.partition: s.offsets[0] for s in slices if s.partition not in positions}
         if missing:
+            topic.row = _still_there(topic)
             positions |= places(self.kafka, topic.row, topic.group, missing, missing)
             if any(partition not in positions for partition in missing):
                 raise TransientError(f"{topic.name}: Kafka does not say where a new partition begins; try again")
@@ -171,6 +176,8 @@ class Sink:
 
     def _explained(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> list[Move]:
         """What is left to take; holes are asked about at once where they are normal, or look it."""
+        if self._is_made_again(topic, slices, positions):
+            slices = as_kafka_has_it(self.kafka, topic.name, slices)
         moves = moves_of(slices, positions)
         holed = {move.cursor.partition for move in moves if move.gap is not None}
         if not holed:
@@ -189,6 +196,13 @@ class Sink:
         sound = [s for s in slices if s.partition not in holed]
         return moves_of(sorted([*sound, *explained.slices], key=_partition), positions, explained.known)
 
+    def _is_made_again(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> bool:
+        """Whether the records may be of an earlier topic of this name; a position tells before the topic's row."""
+        row = topic.row
+        if any(positions[s.partition].topic_id != row.topic_id for s in slices):
+            return True
+        return row.made_again_ms > 0 and self.clock.now_ms() - row.made_again_ms < EARLIER_LIFE_S * 1000
+
     def mark_sparse(self, topic: Topic) -> None:
         """The topic is known as one in which holes are normal: Kafka has proven one empty."""
         if topic.row.sparse:
@@ -196,16 +210,18 @@ class Sink:
         row = replace(topic.row, sparse="a hole was proven empty")
         if topic.ledger.change_topic(row):
             event("topic_sparse", topic=topic.name)
-        topic.row = topic.ledger.topic() or topic.row
+        topic.row = _still_there(topic)
 
     def _deliver(self, topic: Topic, slices: Sequence[Slice], moves: Sequence[Move], deadline: Deadline) -> None:
         """`moves`, what is left of `slices` as far as we know, is committed as one segment, and queued."""
         staged: Staged | None = None
+        bodies_of: list[Slice] = []
         for _ in range(ROUNDS_MAX):
             if not moves:
                 return
-            if staged is None or staged.segment.ranges != ranges_of(moves):
-                staged = self.stage.stage(topic.name, [move.taken for move in moves], ranges_of(moves))
+            taken = [move.taken for move in moves]
+            if staged is None or staged.segment.ranges != ranges_of(moves) or bodies_of != taken:
+                staged, bodies_of = self.stage.stage(topic.name, taken, ranges_of(moves)), taken
             if staged is None:
                 for half in halves_of(slices) or ():
                     self._deliver(topic, half, self._moves(topic, half), deadline)
@@ -258,6 +274,9 @@ class Sink:
             return  # Read back after a freeze in which both our clocks stood still: it is the sweeper's by now.
         # Only this invocation could have queued it until now, and it has not.
         opened = replace(opened, segment=opened.segment.with_waiting_blobs("unsent"))
+        if topic.row.probes:  # ADX does not take segments: the sweeper alone finds out when it does again.
+            topic.ledger.note(opened, opened.segment)
+            return
         if not self.queueing.finish(topic.ledger, opened, deadline, staged.bodies):
             return
         segment = opened.segment
@@ -273,6 +292,17 @@ class Sink:
             stored_size_bytes=sum(blob.stored_size_bytes for blob in segment.blobs),
             duration_ms=round(deadline.spent_s() * 1000),
         )
+
+
+def _still_there(topic: Topic) -> TopicRow:
+    """The row of a topic that was started: where it is gone, so is the ledger, and nothing begins anew."""
+    row = topic.ledger.topic()
+    if row is None:
+        raise LedgerError(
+            f"{topic.name}: its row is gone from the ledger, which was emptied or replaced; restore the table. To "
+            "begin anew, stop the app and run `python -m sinkctl start`"
+        )
+    return row
 
 
 def _partition(piece: Slice) -> int:

@@ -44,6 +44,7 @@ class Stage:
     new_id: Callable[[int], str]
     schemas: Schemas | None = None
     drift: Drift = field(default_factory=Drift)
+    token: str = ""
 
     def stage(self, topic: str, slices: Sequence[Slice], ranges: tuple[OffsetRange, ...]) -> Staged | None:
         """The records as a segment with these ranges, its bodies uploaded; None if it would have too many blobs.
@@ -118,7 +119,7 @@ class Stage:
         return Blob(
             kind="rows",
             container=self.settings.staging_container,
-            path=blob_path(topic, segment_id, f"/{index}{SUFFIXES[route.stored_format]}"),
+            path=blob_path(topic, segment_id, f"/{index}{self.token}{SUFFIXES[route.stored_format]}"),
             db=route.db,
             table=route.table,
             format=route.stored_format,
@@ -135,7 +136,7 @@ class Stage:
         return Blob(
             kind="dead_letters",
             container=self.settings.staging_container,
-            path=blob_path(topic, segment_id, "/dead-letters" + DEAD_LETTERS_NAME),
+            path=blob_path(topic, segment_id, f"/dead-letters{self.token}{DEAD_LETTERS_NAME}"),
             rows=body.rows,
             raw_size_bytes=body.raw_size_bytes,
             stored_size_bytes=len(body.data),

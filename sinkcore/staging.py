@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from azure.storage.blob import (
 
 from sinkcore.clock import Clock
 from sinkcore.errors import TransientError
+from sinkcore.telemetry import event
 
 # Long enough for an ADX that is behind by a weekend, short enough for a URL that lies in a queue.
 SAS_LIFE_S = 3 * 24 * 3600
@@ -35,6 +37,9 @@ class Blobs(Protocol):
 
     def get(self, container: str, path: str) -> bytes:
         """The blob's content."""
+
+    def exists(self, container: str, path: str) -> bool:
+        """Whether the blob is there; a container that is gone has none."""
 
     def url_for_adx(self, container: str, path: str) -> str:
         """A URL by which ADX may read this blob, and nothing else. It holds a secret: never log it."""
@@ -65,6 +70,9 @@ class AzureBlobs:
         Source: with `overwrite=False` the SDK sends `If-None-Match: *`; a second sending after a lost reply then
         meets its own blob.
         """
+        self._put(container, path, data, makes_container=True)
+
+    def _put(self, container: str, path: str, data: bytes, *, makes_container: bool) -> None:
         client = self._service.get_blob_client(container, path)
         try:
             client.upload_blob(
@@ -72,13 +80,26 @@ class AzureBlobs:
             )
         except AzureError as error:
             # Source: the SDK calls it "exists", too, that the container is being deleted.
-            if _code(error) != "BlobAlreadyExists":
+            if _code(error) == "BlobAlreadyExists":
+                return
+            if _code(error) != "ContainerNotFound" or not makes_container:
                 raise _refusal(container, error) from None
+            # Somebody deleted it under the running app; the sweeper finds out what was in it.
+            event("container_made_again", logging.ERROR, container=container)
+            self.create_container_if_missing(container)
+            self._put(container, path, data, makes_container=False)
 
     def get(self, container: str, path: str) -> bytes:
         """See Blobs."""
         try:
             return self._service.get_blob_client(container, path).download_blob().readall()
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def exists(self, container: str, path: str) -> bool:
+        """See Blobs."""
+        try:
+            return self._service.get_blob_client(container, path).exists()
         except AzureError as error:
             raise _refusal(container, error) from None
 
@@ -113,6 +134,13 @@ class AzureBlobs:
         """See Blobs."""
         try:
             return dict(self._service.get_blob_client(container, path).get_blob_properties().metadata)
+        except AzureError as error:
+            raise _refusal(container, error) from None
+
+    def has_container(self, container: str) -> bool:
+        """Whether the container exists."""
+        try:
+            return self._service.get_container_client(container).exists()
         except AzureError as error:
             raise _refusal(container, error) from None
 

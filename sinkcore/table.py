@@ -145,6 +145,14 @@ class AzureTable:
         except AzureError as error:
             raise _refusal(error) from None
 
+    def check(self) -> None:
+        """The table exists.
+
+        Raises:
+            TransientError: it does not, or storage did not answer.
+        """
+        self.get("=", "=")
+
     def create_if_missing(self) -> None:
         """The table exists."""
         try:
@@ -221,7 +229,7 @@ def _refusal(error: AzureError) -> TransientError:
     status = getattr(error, "status_code", None)
     advice = {
         403: "give the app's identity the role Storage Table Data Contributor, or check key and firewall",
-        404: "the ledger table is missing; if it was dropped, restore it before the app runs on",
+        404: "the ledger table is missing; if it was dropped, restore it, and for a new one run sinkctl start",
     }.get(status or 0, "the call will be made again")
     what = f"{status} {_code(error)}" if status else type(error).__name__
     return TransientError(f"ledger: storage answered {what}; {advice}")

@@ -14,14 +14,17 @@ from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import OpenSegment
 from sinkcore.mend import Mending
 from sinkcore.queueing import Queueing
+from sinkcore.reopen import gone_of, reopen
 from sinkcore.segment import Blob, BlobState, Segment
 from sinkcore.settings import Settings
 from sinkcore.telemetry import event
 
 # Beyond the deadline of whoever last worked on a segment: by then it has given up, or will find that it must.
 CLAIM_MARGIN_S = 30
-# So many segments that ADX does not take in a row, and the sweep leaves it alone; the next one tries again.
+# So many segments that ADX does not take in a row, of whatever topics, and the breaker is open.
 REFUSALS_MAX = 3
+# With an open breaker a sweep tries one segment of a topic; after a good one the next tries four times as many.
+PROBES_GROWTH = 4
 # A blob that ADX refused rests for so long before the next try, and twice as long after each.
 REST_S = 60.0
 REST_MAX_S = 3600.0
@@ -31,9 +34,23 @@ CONFIRM_MAX_S = 24 * 3600.0
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a sweep met in one topic: `refused` in a row by ADX's queue, and queued segments by what ADX has."""
+class Breaker:
+    """What one sweep has met at ADX's queue, all topics together: `refused` segments in a row."""
 
+    refused: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing more is tried in this sweep."""
+        return self.refused >= REFUSALS_MAX
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a sweep met in one topic: how many segments ADX's queue `took` or `refused`, and queued ones by what it
+    has."""
+
+    took: int = 0
     refused: int = 0
     landed: int = 0
     rows: int = 0
@@ -53,6 +70,8 @@ class Unfinished:
     answers: Answers
     mending: Mending
     claimer: str
+    breaker: Breaker
+    probes: int = 0
     tally: Tally = field(default_factory=Tally)
 
     def ask(self, segments: Iterable[OpenSegment]) -> None:
@@ -75,6 +94,7 @@ class Unfinished:
         | is to be tried again      | it rests, and then is one that waits                         |
         | was refused: its set-up   | likewise, once ADX has the table and the mapping             |
         | was refused: its data     | it is mended, and queued                                     |
+        | has a blob that is gone   | its ranges are gaps, or the blob is mended (see reopen)      |
         | was queued                | if ADX has all of it, it has landed                          |
         """
         segment = opened.segment
@@ -93,7 +113,7 @@ class Unfinished:
             return self._settle(ledger, opened, deadline)
         if segment.state == "queued":
             return self._confirm(ledger, opened)
-        if segment.outcome == "failed":
+        if segment.outcome == "failed" and not any(blob.is_due for blob in segment.blobs):
             return ledger.finish(opened, segment, "failed")
         return self._queue(ledger, opened, deadline)
 
@@ -201,15 +221,24 @@ class Unfinished:
         return self.answers.know(blob, segment.id) and self.answers.rows(blob, segment.id) is None
 
     def _queue(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
-        if self.tally.refused >= REFUSALS_MAX:
+        tally = self.tally
+        if self.breaker.is_open or (self.probes and (tally.refused or tally.took >= self.probes)):
             return False
+        tagged = self.settings.delivery == "exactly_once"
+        gone = gone_of(self.queueing, opened.segment, tagged=tagged)
+        if gone:
+            topic_id = self.mending.topic.row.topic_id
+            left = reopen(ledger, opened, gone, self.queueing, topic_id=topic_id, tagged=tagged)
+            return left is not None and self.finish(ledger, left, deadline)
         claimed = ledger.claim(opened, self.claimer)
         if claimed is None:
             return False
         if not self.queueing.finish(ledger, claimed, deadline):
-            self.tally.refused += 1
+            tally.refused += 1
+            self.breaker.refused += 1
             return False
-        self.tally.refused = 0
+        tally.took += 1
+        self.breaker.refused = 0
         event(
             "segment_swept",
             logging.WARNING,
@@ -221,6 +250,14 @@ class Unfinished:
             rows_perhaps_repeated=self._perhaps_repeated(opened.segment),
         )
         return True
+
+    def probes_next(self, waiting: int) -> int:
+        """The topic's breaker after this sweep, which left so many segments `waiting` for ADX."""
+        tally = self.tally
+        if self.probes and (self.breaker.is_open or (tally.refused and not tally.took)):
+            return 1
+        # One that is refused while others are taken says nothing about ADX.
+        return self.probes * PROBES_GROWTH if tally.took >= self.probes and waiting else 0
 
     def _perhaps_repeated(self, segment: Segment) -> int:
         if self.settings.delivery == "exactly_once":

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from sinkcore import audit as audits
 from sinkcore import operate
 from sinkcore.errors import ConfigError, SinkError
 from sinkcore.settings import read_settings
@@ -68,17 +69,33 @@ def replay(sink: Sink, asked: argparse.Namespace) -> int:
     return 0
 
 
+def retry(sink: Sink, asked: argparse.Namespace) -> int:
+    """Try failed segments again: one, or all of a topic."""
+    segments = operate.retry(sink.topic(asked.topic), asked.segment)
+    for segment in segments:
+        print(f"{asked.topic}: segment {segment.id} with {segment.records} records is tried again")
+    if not segments:
+        print(f"{asked.topic}: no failed segment is left to you")
+    return 0
+
+
 def audit(sink: Sink, asked: argparse.Namespace) -> int:
-    """Check that every offset is in one segment or gap; exit 1 where one is missing or there twice."""
+    """Check that every offset is in one segment or gap, and ask Kafka about the rest; exit 1 if it is not well."""
     faults = 0
     for name in asked.topic or sink.settings.topics:
-        for found in operate.audit(sink.topic(name)):
-            faults += len(found.missing) + len(found.twice)
+        for found in audits.audit(sink, sink.topic(name), _progress):
             print(f"{name} {found.partition}: {found.kept_from} to {found.next_offset}, {found.in_gaps} in gaps")
-            for what, ranges in (("MISSING", found.missing), ("TWICE", found.twice)):
-                for offsets in ranges:
-                    print(f"{name} {found.partition}: {what} {offsets.first_offset} to {offsets.next_offset}")
+            for what in ("missing", "twice", "unchecked", "gone"):
+                for offsets in getattr(found, what):
+                    faults += what != "gone"
+                    print(
+                        f"{name} {found.partition}: {what.upper()} {offsets.first_offset} to {offsets.next_offset}"
+                    )
     return 1 if faults else 0
+
+
+def _progress(asked: int, whole: int) -> None:
+    print(f"asked Kafka about {asked} of {whole} offsets", file=sys.stderr)
 
 
 VERBS: dict[str, Verb] = {
@@ -87,6 +104,7 @@ VERBS: dict[str, Verb] = {
     "release": release,
     "skip": skip,
     "replay": replay,
+    "retry": retry,
     "audit": audit,
 }
 
@@ -108,6 +126,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--gap", help="the key that `gaps` shows")
     one.add_argument("--to", type=int, metavar="OFFSET", help="where the partition goes on")
     made["skip"].add_argument("--partition", type=int)
+    made["retry"].add_argument("topic")
+    made["retry"].add_argument("segment", nargs="?", help="its id; all failed ones of the topic, if none is given")
     made["replay"].add_argument("topic", nargs="?")
     made["replay"].add_argument("--dead-letters", metavar="PREFIX", help="such as flights/2026/01")
     made["replay"].add_argument("--partition", type=int)
@@ -135,7 +155,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
         settings = read_settings(values)
         from sinkcore.clients import build_app
 
-        return VERBS[asked.verb](build_app(settings).sink, asked)
+        return VERBS[asked.verb](build_app(settings, new_ledger=asked.verb == "start").sink, asked)
     except ConfigError as error:
         print("\n".join(error.faults), file=sys.stderr)
         return EXIT_FAULTS

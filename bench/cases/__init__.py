@@ -23,5 +23,5 @@ class Options:
         return 25 if raw_size_bytes < 1 << 20 else 15 if raw_size_bytes < 16 << 20 else 7
 
 
-CASES = ("handler", "memory", "start", "requests", "drain", "host", "adx")
+CASES = ("handler", "formats", "memory", "start", "requests", "drain", "host", "adx", "delivery", "gap")
 """Modules of this package, in the order in which they run."""

@@ -59,13 +59,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database; `tables` by name, `mappings` by kind and name, `policies` by kind."""
+    """A database: tables by name, mappings by kind and name, policies by kind, functions' texts by name."""
 
     name: str
     id: uuid.UUID
     tables: dict[str, Table]
     mappings: dict[tuple[str, str], Mapping]
     policies: dict[str, str]
+    functions: dict[str, str] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:
         """The table of exactly that name. Raises: KustoError if there is none."""
@@ -228,6 +229,16 @@ class Catalog:
 
         self.change(work)
 
+    def put_function(self, database: str, name: str, definition: str | None) -> None:
+        """The stored function has this definition, or is gone where that is None."""
+
+        def work(cursor: duckdb.DuckDBPyConnection) -> None:
+            _run(cursor, 'DELETE FROM meta.functions WHERE "database" = ? AND name = ?', [database, name])
+            if definition is not None:
+                _run(cursor, "INSERT INTO meta.functions VALUES (?, ?, ?)", [database, name, definition])
+
+        self.change(work)
+
     def _mappings(self, database: str, table: str) -> dict[tuple[str, str], Mapping]:
         owner = self.database(database)
         return owner.table(table).mappings if table else owner.mappings
@@ -261,6 +272,10 @@ class Catalog:
             for database, table_name, kind, body in cursor.execute("SELECT * FROM meta.policies").fetchall():
                 owner = databases[database.lower()]
                 (owner.tables[table_name].policies if table_name else owner.policies)[kind] = body
+            for database, name, definition in cursor.execute(
+                "SELECT * FROM meta.functions ORDER BY name"
+            ).fetchall():
+                databases[database.lower()].functions[name] = definition
             cursor.execute("COMMIT")
         self.databases = databases
 

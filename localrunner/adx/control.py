@@ -27,6 +27,9 @@ def endpoints(store: Store, observer: Observer, role: Role) -> Iterator[tuple[st
     async def sealed(asked: Exchange) -> bytes:
         return msgspec.json.encode(await run_in_threadpool(batches, store, _after(asked)))
 
+    async def repeated(_asked: Exchange) -> bytes:
+        return msgspec.json.encode(await run_in_threadpool(repeats, store))
+
     async def requests(asked: Exchange) -> bytes:
         return msgspec.json.encode({"requests": observer.requests.after(_after(asked))})
 
@@ -53,6 +56,7 @@ def endpoints(store: Store, observer: Observer, role: Role) -> Iterator[tuple[st
     yield "/local/health", "GET", health
     if role is Role.DM:
         yield "/local/batches", "GET", sealed
+        yield "/local/repeats", "GET", repeated
         yield "/local/requests", "GET", requests
         yield "/local/counters", "GET", counters
         yield "/local/faults", "GET", listed
@@ -93,3 +97,13 @@ def batches(store: Store, after: int) -> dict[str, Any]:
             [after, _BATCHES_MAX],
         ).fetchall()
     return {"batches": [dict(zip(names, row, strict=True)) for row in rows]}
+
+
+def repeats(store: Store) -> dict[str, Any]:
+    """By a blob's path: how often its rows were repeated because one message was ingested more than once."""
+    with store.reading() as cursor:
+        rows = cursor.execute(
+            "SELECT path, sum(times - 1)::BIGINT FROM (SELECT path, count(*) AS times FROM meta.ingested"
+            " GROUP BY message_id, path) WHERE times > 1 GROUP BY path ORDER BY path"
+        ).fetchall()
+    return {"repeats": dict(rows)}

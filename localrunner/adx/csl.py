@@ -28,6 +28,9 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "b": "\b", "f
 _VALUE = re.compile(r"[\w.:+-]+")
 
 
+_DEFINITION = re.compile(r"\s*\.(create|create-or-alter|alter)\s+function\b", re.IGNORECASE)
+
+
 class Reader:
     """A place in the text of a command; every method moves it past what it returns, or raises."""
 
@@ -209,6 +212,8 @@ def _unescape(text: str) -> str:
 
 def split_pipeline(text: str) -> tuple[str, str]:
     """A command and the query operators after its first `|`; `<|` is no such bar, nor is one in a literal."""
+    if _DEFINITION.match(text):
+        return text, ""  # its bars are the body's
     at = 0
     while at < len(text):
         if text[at] in "\"'`@hH":

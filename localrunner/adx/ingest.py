@@ -171,6 +171,7 @@ class Ingestor:
                     outcome, rows.rows = "skipped", 0
                 else:
                     extent = rows.insert(cursor, plan, first.tags, first.creation_time, raw_bytes)
+                    _record_messages(cursor, good)
                     outcome = "partly_failed" if failures else "succeeded"
             self._faults.pass_point("after_rows", first.table)
             now = _now()
@@ -225,6 +226,13 @@ def _is_there(cursor: duckdb.DuckDBPyConnection, table: Table, values: tuple[str
         [table.id, tags],
     ).fetchone()
     return bool(row and row[0])
+
+
+def _record_messages(cursor: duckdb.DuckDBPyConnection, requests: Sequence[Request]) -> None:
+    """Whoever finds rows twice can tell whether one message was ingested twice, or two were sent."""
+    places = ", ".join(["(?, ?)"] * len(requests))
+    values = [value for request in requests for value in (request.message_id, request.path)]
+    cursor.execute(f"INSERT INTO meta.ingested VALUES {places}", values)  # noqa: S608 - placeholders
 
 
 def _record_failure(

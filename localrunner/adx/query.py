@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import duckdb
@@ -21,7 +22,9 @@ from duckdb_kql.errors import KqlError, KqlSyntaxError, KqlUnsupportedError
 from duckdb_kql.lower import lower
 from duckdb_kql.params import bind
 from duckdb_kql.schema import output_columns
+from duckdb_kql.stored_functions import ResolvedFunctions, parse_functions
 from duckdb_kql.translate import CLOCK_SLOT, clock, to_sql
+from duckdb_kql.translate.functions import SCALAR_FUNCTIONS
 from duckdb_kql.types import kusto_type
 
 from localrunner.adx import properties as request_properties
@@ -49,6 +52,19 @@ _HIDDEN = {
 }
 # The views of a table by their letter, with their hidden columns.
 _VIEWS = {"v": (), "i": (INGESTION_TIME,), "x": (INGESTION_TIME, EXTENT_ID, EXTENT_TAGS)}
+
+# duckdb-kql 1.1.2 sorts numbers as text: 10 before 9. Numbers come first here, then text, then null.
+_SORTED = (
+    "to_json(list_transform(list_{0}sort(list_transform(CAST(to_json({{0}}) AS JSON[]), lambda x: {{{{"
+    "'real': TRY_CAST(CASE WHEN json_type(x) <> 'VARCHAR' THEN x END AS DOUBLE),"
+    " 'long': TRY_CAST(CASE WHEN json_type(x) <> 'VARCHAR' THEN x END AS HUGEINT), 'text': x}}}})),"
+    " lambda s: s.text))"
+)
+for _name, _order in (("array_sort_asc", ""), ("array_sort_desc", "reverse_")):
+    SCALAR_FUNCTIONS[_name] = dataclasses.replace(SCALAR_FUNCTIONS[_name], template=_SORTED.format(_order))
+
+# The lets that a query may name, in their order.
+Lets = tuple[tuple[str, Any], ...]
 
 # Operators that hand every row on, so that a hidden column can pass through them.
 _ROW_BY_ROW = (
@@ -107,7 +123,8 @@ def _translate(
         raise semantic_error("literals of type decimal are not known to this double")
     try:
         with clock(now) as active:
-            resolved = scope.resolve(lower(text, {}, {}, scope.name, None), frozenset())
+            functions = stored_functions(tuple(scope.functions))
+            resolved = scope.resolve(lower(text, {}, functions, scope.name, None), ())
             translated = to_sql(resolved, scope.schema)
             kinds = {declared.name: declared.type for declared in resolved.parameters}
             values = {
@@ -129,6 +146,19 @@ def _translate(
     except RecursionError:
         raise syntax_error("the query is nested too deeply") from None
     return str(translated), bound
+
+
+@lru_cache(maxsize=16)
+def stored_functions(definitions: tuple[str, ...]) -> ResolvedFunctions:
+    """The functions of a database by what `.create function` was given, such as `F(x: long) { T | where n > x }`.
+
+    Raises:
+        KustoError: one is not a function that this double can expand for certain.
+    """
+    try:
+        return parse_functions([f"function {text}" for text in definitions]) or {}
+    except (ValueError, TypeError, KqlError) as error:
+        raise semantic_error(str(error)) from None
 
 
 def _create_piped(cursor: duckdb.DuckDBPyConnection, table: Result) -> None:
@@ -175,8 +205,9 @@ class _Scope:
     def __init__(self, catalog: Catalog, database: str) -> None:
         self.catalog = catalog
         self.name = database
+        self.functions: list[str] = []
         if database.lower() != _NO_DATABASE:
-            catalog.database(database)
+            self.functions = list(catalog.database(database).functions.values())
         self.schema: dict[str, list[str]] = {}
         self.views: dict[str, tuple[str, str]] = {}
 
@@ -195,22 +226,20 @@ class _Scope:
         self.schema[f"{view}{table.id}"] = [*columns, *_VIEWS[view]]
         return ir.TableRef(f"{view}{table.id}")
 
-    def resolve(self, query: ir.Query, outer: frozenset[str]) -> ir.Query:
-        """`query` over this double's views, every name in it known with its case."""
-        bound = set(outer)
+    def resolve(self, query: ir.Query, outer: Lets) -> ir.Query:
+        """`query` over this double's views, every name known with its case; `outer` are the lets around it."""
         lets: list[tuple[str, Any]] = []
         for name, value in query.lets:
-            if isinstance(value, ir.Query):
-                lets.append((name, self.resolve(value, frozenset(bound))))
-                bound.add(name)
-            else:
-                lets.append((name, self._nested(value, frozenset(bound))))
-        scope = frozenset(bound)
+            around = (*outer, *lets)
+            inner = self.resolve(value, around) if isinstance(value, ir.Query) else self._nested(value, around)
+            lets.append((name, inner))
+        scope = (*outer, *lets)
+        bound = {name for name, value in scope if isinstance(value, ir.Query)}
         uses = [index for index, operator in enumerate(query.operators) if _uses_hidden(operator)]
         used = {_HIDDEN[name] for operator in query.operators for name in _hidden_names(operator)}
         view = "v" if not used else "i" if used == {INGESTION_TIME} else "x"
         is_table = isinstance(query.source, ir.TableRef) and not (
-            query.source.database is None and query.source.name in scope
+            query.source.database is None and query.source.name in bound
         )
         if uses and not is_table:
             raise _only_on_a_table(query.operators)
@@ -229,19 +258,20 @@ class _Scope:
         if uses:
             operators = _carry(operators, uses[-1], _VIEWS[view])
         resolved = ir.Query(source, operators, lets, query.parameters)
-        self._check(resolved)
+        self._check(resolved, outer)
         return resolved
 
-    def _nested(self, node: Any, scope: frozenset[str]) -> Any:
+    def _nested(self, node: Any, scope: Lets) -> Any:
         return _rebuilt(node, lambda inner: self.resolve(inner, scope) if isinstance(inner, ir.Query) else None)
 
-    def _check(self, query: ir.Query) -> None:
+    def _check(self, query: ir.Query, outer: Lets) -> None:
         """Every column that an operator names is among its input columns, in that case.
 
         DuckDB finds `Name` where `name` was meant; Kusto does not.
         """
+        lets = [*outer, *query.lets]
         for index, operator in enumerate(query.operators):
-            before = ir.Query(query.source, list(query.operators[:index]), query.lets, query.parameters)
+            before = ir.Query(query.source, list(query.operators[:index]), lets, query.parameters)
             known = set(self._columns(before))
             wanted = {node.name for node in _walk(operator) if isinstance(node, ir.ColumnRef)}
             if isinstance(operator, (ir.Join, ir.Lookup)):
@@ -249,7 +279,7 @@ class _Scope:
                 right = ir.Query(
                     operator.right.source,
                     operator.right.operators,
-                    [*query.lets, *operator.right.lets],
+                    [*lets, *operator.right.lets],
                     operator.right.parameters,
                 )
                 _require({key.right for key in operator.keys}, set(self._columns(right)), operator)

@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS meta.mappings (
     body VARCHAR NOT NULL, updated_at TIMESTAMP NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.policies (
     "database" VARCHAR NOT NULL, table_name VARCHAR NOT NULL, kind VARCHAR NOT NULL, body VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS meta.functions (
+    "database" VARCHAR NOT NULL, name VARCHAR NOT NULL, definition VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.extents (
     number BIGINT PRIMARY KEY, id UUID NOT NULL, table_id BIGINT NOT NULL, rows BIGINT NOT NULL,
     raw_bytes BIGINT NOT NULL, created_at TIMESTAMP NOT NULL, tags VARCHAR[] NOT NULL);
@@ -37,6 +39,7 @@ CREATE TABLE IF NOT EXISTS meta.batches (
     failed_blobs INTEGER NOT NULL, rows BIGINT NOT NULL, raw_bytes BIGINT NOT NULL, seal_reason VARCHAR NOT NULL,
     outcome VARCHAR NOT NULL, opened_at TIMESTAMP NOT NULL, sealed_at TIMESTAMP NOT NULL,
     committed_at TIMESTAMP NOT NULL, extent_id UUID);
+CREATE TABLE IF NOT EXISTS meta.ingested (message_id VARCHAR NOT NULL, path VARCHAR NOT NULL);
 CREATE TABLE IF NOT EXISTS meta.failures (
     operation_id UUID NOT NULL, "database" VARCHAR NOT NULL, table_name VARCHAR NOT NULL,
     failed_at TIMESTAMP NOT NULL, source_path VARCHAR NOT NULL, source_id VARCHAR NOT NULL,

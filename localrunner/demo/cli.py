@@ -16,7 +16,7 @@ from pathlib import Path
 
 from localrunner.demo.cpu import CpuMeter
 from localrunner.demo.kusto import DB, METADATA, Adx
-from localrunner.demo.produce import ProduceError, create_topics, end_offsets, produce
+from localrunner.demo.produce import ProduceError, create_topics, end_offsets, produce, register
 from localrunner.demo.records import Feed, feeds
 from localrunner.demo.screen import Progress, say, silent, table
 from localrunner.demo.storage import Storage, Stored
@@ -109,8 +109,9 @@ def _run(parsed: argparse.Namespace) -> int:
     sent = feeds(f"flights{suffix}", f"weather{suffix}", MOCK_RECORDS_MAX if parsed.kafka == "mock" else None)
     with _stack(parsed, sent) as stack:
         tell(
-            f"Kafka, Azurite, the ADX double and the Functions app run. For this demo the sink has "
-            f"{INVOCATION_MAX_S} s for a batch, and Kafka misses a dead host after {SESSION_TIMEOUT_MS // 1000} s."
+            f"Kafka, a schema registry, Azurite, the ADX double and the Functions app run. For this demo "
+            f"the sink has {INVOCATION_MAX_S} s for a batch, and Kafka misses a dead host after "
+            f"{SESSION_TIMEOUT_MS // 1000} s."
         )
         result = _prove(stack, sent, parsed, tell)
         print(json.dumps(asdict(result)) if parsed.json else table(result, sent), flush=True)
@@ -122,7 +123,14 @@ def _run(parsed: argparse.Namespace) -> int:
 @contextmanager
 def _stack(parsed: argparse.Namespace, sent: list[Feed]) -> Iterator[Stack]:
     routes = [
-        {"topic": f.topic, "db": DB, "table": f.table, "mapping": f"{f.table}Mapping", "metadata": METADATA}
+        {
+            "topic": f.topic,
+            "db": DB,
+            "table": f.table,
+            "mapping": f"{f.table}Mapping",
+            "metadata": METADATA,
+            **({"format": "avro", "decode": "registry"} if f.avro else {}),
+        }
         for f in sent
     ]
     # Settings of somebody's own app, in the environment or a file, must not get into the demo.
@@ -150,6 +158,7 @@ def _prove(stack: Stack, sent: list[Feed], parsed: argparse.Namespace, tell: Tel
     brokers = stack.addresses["kafka"]
     if stack.plan.kafka is None:
         create_topics(brokers, [feed.topic for feed in sent])
+    register(stack.addresses["registry"], sent)
     records = sum(len(feed.records) for feed in sent)
     tell(f"Producing {records:,} records; {sum(feed.broken for feed in sent)} of them are broken on purpose.")
     meter.sample(stack.pids)

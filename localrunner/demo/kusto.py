@@ -49,8 +49,8 @@ class Adx:
 
     def make_tables(self) -> None:
         """Tables, mappings and batching policies are there, made by the commands that a person would use."""
-        for table, columns in (("Flights", FLIGHTS_COLUMNS), ("Weather", WEATHER_COLUMNS)):
-            self._make(table, f"{columns} kafka:dynamic", {"kafka": METADATA})
+        for table, columns, kind in (("Flights", FLIGHTS_COLUMNS, "json"), ("Weather", WEATHER_COLUMNS, "avro")):
+            self._make(table, f"{columns} kafka:dynamic", {"kafka": METADATA}, kind)
             self._command(f".alter table {table} policy ingestionbatching @'{BATCHING}'")
         self._make(DEAD_LETTERS, DEAD_LETTERS_COLUMNS, {})
         self._command(f".alter table {DEAD_LETTERS} policy ingestionbatching @'{BATCHING}'")
@@ -74,14 +74,14 @@ class Adx:
             for r in self._query(proof(feeds))
         ]
 
-    def _make(self, table: str, columns: str, fields: dict[str, str]) -> None:
+    def _make(self, table: str, columns: str, fields: dict[str, str], kind: str = "json") -> None:
         named = [column.split(":") for column in columns.split()]
         listed = ", ".join(f"['{name}']: {kind}" for name, kind in named)
         self._command(f".create-merge table {table} ({listed})")
         mapping = ", ".join(
             f'{{"column": "{name}", "Properties": {{"Path": "$.{fields.get(name, name)}"}}}}' for name, _ in named
         )
-        self._command(f".create-or-alter table {table} ingestion json mapping '{table}Mapping' '[{mapping}]'")
+        self._command(f".create-or-alter table {table} ingestion {kind} mapping '{table}Mapping' '[{mapping}]'")
 
     def _command(self, text: str) -> None:
         self._client.execute_mgmt(DB, text)

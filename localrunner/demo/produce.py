@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from localrunner.demo.records import Feed
+from localrunner.demo.records import WEATHER_ID, WEATHER_SCHEMA, Feed
 
 PARTITIONS = 4
 ANSWER_S = 20.0
@@ -62,6 +64,18 @@ def produce(brokers: str, feeds: Sequence[Feed]) -> None:
     left = producer.flush(FLUSH_S)
     if left or failed:
         raise ProduceError(f"kafka: {left} records were not taken, {len(failed)} refused: {failed[:1]}")
+
+
+def register(registry: str, feeds: Sequence[Feed]) -> None:
+    """The schema of what is Avro is in the registry, under the id that its records name."""
+    for feed in feeds:
+        if feed.avro:
+            body = json.dumps({"schema": json.dumps(WEATHER_SCHEMA)}).encode()
+            request = urllib.request.Request(f"{registry}/subjects/{feed.topic}-value/versions", body)  # noqa: S310
+            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310 - our own, on loopback
+                found = json.load(answer)["id"]
+            if found != WEATHER_ID:
+                raise ProduceError(f"schema registry: id {found} for a first schema, not {WEATHER_ID}")
 
 
 def end_offsets(brokers: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:

@@ -1,11 +1,13 @@
-"""The demo's records: flights and weather as JSON, keyed by airport, and forty that are broken on purpose."""
+"""The demo's records: flights as JSON, weather as Avro, keyed by airport, and forty that are broken on purpose."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import fastavro
 import msgspec
 
 from localrunner.flights import FLIGHTS, WEATHER, Row, flights, weather
@@ -23,6 +25,20 @@ BROKEN = (
     b"[" * 100_000,
     b"\xef\xbb\xbf{}",
 )
+WEATHER_ID = 1
+"""A schema registry's first id."""
+_TEXTS, _WHOLES = ("origin", "time_hour"), ("year", "month", "day", "hour", "wind_dir")
+_COLUMNS = (
+    "origin year month day hour temp dewp humid wind_dir wind_speed wind_gust precip pressure visib time_hour"
+)
+WEATHER_SCHEMA = {
+    "type": "record",
+    "name": "Weather",
+    "fields": [
+        {"name": n, "type": ["null", "string" if n in _TEXTS else "int" if n in _WHOLES else "double"]}
+        for n in _COLUMNS.split()
+    ],
+}
 BROKEN_FLIGHTS = 30
 BROKEN_WEATHER = 10
 
@@ -41,24 +57,47 @@ class Feed:
     broken: int
     total_column: str
     total: int
+    avro: bool = False
 
 
 def feeds(flights_topic: str, weather_topic: str, most: int | None = None) -> list[Feed]:
     """Both topics' records; `most` cuts each topic short, for a Kafka that cannot hold all of them."""
     return [
-        _feed(flights_topic, "Flights", flights(), most or FLIGHTS, BROKEN_FLIGHTS, "distance"),
-        _feed(weather_topic, "Weather", weather(), most or WEATHER, BROKEN_WEATHER, "hour"),
+        _feed(
+            flights_topic, "Flights", flights(), most or FLIGHTS, BROKEN_FLIGHTS, "distance", msgspec.json.encode
+        ),
+        _feed(weather_topic, "Weather", weather(), most or WEATHER, BROKEN_WEATHER, "hour", _as_avro, avro=True),
     ]
 
 
-def _feed(topic: str, table: str, rows: Iterable[Row], most: int, broken: int, total_column: str) -> Feed:
-    encode = msgspec.json.Encoder().encode
+def _as_avro(row: Row) -> bytes:
+    """The row in Confluent's wire format."""
+    file = io.BytesIO()
+    file.write(b"\x00" + WEATHER_ID.to_bytes(4, "big"))
+    fastavro.schemaless_writer(file, _PARSED, row)
+    return file.getvalue()
+
+
+_PARSED = fastavro.parse_schema(WEATHER_SCHEMA)
+
+
+def _feed(
+    topic: str,
+    table: str,
+    rows: Iterable[Row],
+    most: int,
+    broken: int,
+    total_column: str,
+    encode: Callable[[Row], bytes],
+    *,
+    avro: bool = False,
+) -> Feed:
     records, total, count = [], 0, 0
     for row in islice(rows, most):
         records.append((str(row["origin"]).encode(), encode(row)))
         total += int(row[total_column] or 0)
         count += 1
-    return Feed(topic, table, list(_with_broken(records, broken)), count, broken, total_column, total)
+    return Feed(topic, table, list(_with_broken(records, broken)), count, broken, total_column, total, avro)
 
 
 def _with_broken(records: list[tuple[bytes, bytes]], broken: int) -> Iterator[tuple[bytes, bytes]]:

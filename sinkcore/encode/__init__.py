@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sinkcore.encode.bodies import Body
 from sinkcore.encode.metadata import keys_as_base64, keys_as_text
@@ -47,10 +47,17 @@ def encode(
     sieve = Sieve(route, record_max_bytes)
     rows, tombstones = sieve.pass_on(rows_of(slices))
     keys = keys_as_text if route.key == "utf8" else keys_as_base64
-    encoder = _encoder_of(Batch(route, segment_id, blob_max_bytes, keys, sieve, schemas))
-    for chunk in rows.chunks():
+    batch = Batch(route, segment_id, blob_max_bytes, keys, sieve, schemas)
+    if route.key == "registry":
+        from sinkcore.encode.keys import DecodedKeys
+
+        decoded = DecodedKeys(batch)
+        rows, tombstones = decoded.fitting(rows), decoded.fitting(tombstones)
+        batch = replace(batch, keys=decoded)
+    encoder = _encoder_of(batch)
+    for chunk in rows.chunks(sieve.passed_bytes):
         encoder.add(chunk)
-    for chunk in tombstones.chunks():
+    for chunk in tombstones.chunks(0):
         encoder.add_tombstones(chunk)
     bodies = encoder.finish()
     sieve.refused.sort(key=_place)
@@ -68,6 +75,10 @@ def _encoder_of(batch: Batch) -> Encoder:
         from sinkcore.encode.avro import Avro
 
         return Avro(batch)
+    if codec == "decoded":
+        from sinkcore.encode.decoded import Decoded
+
+        return Decoded(batch)
     assert codec == "jsonlines", codec
     from sinkcore.encode.jsonlines import JsonLines
 

@@ -100,7 +100,7 @@ class Avro:
 
     def _target(self, schema_id: int) -> Target | Fault:
         if schema_id not in self._targets:
-            schema = schema_of(self._batch, schema_id, ("AVRO",))
+            schema = schema_of(self._batch, schema_id, self._batch.route.lane.kinds)
             self._targets[schema_id] = (
                 schema if isinstance(schema, Fault) else target_of(schema, self._batch.route.metadata)
             )

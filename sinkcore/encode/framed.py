@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sinkcore.encode.rows import Batch, Fault, Rows
-from sinkcore.schemas import Kind, Schema
+from sinkcore.schemas import Schema
 
 FRAME_BYTES = 5
 
@@ -38,7 +38,7 @@ def _unframed(head: bytes, rows: Rows) -> tuple[int | Fault, Rows]:
     return int.from_bytes(head[1:], "big"), rows.with_values(values)
 
 
-def schema_of(batch: Batch, schema_id: int, kinds: tuple[Kind, ...]) -> Schema | Fault:
+def schema_of(batch: Batch, schema_id: int, kinds: tuple[str, ...]) -> Schema | Fault:
     """The schema of that id, if it is of one of these kinds."""
     assert batch.schemas is not None, "settings want a registry for such routes"
     schema = batch.schemas.schema(schema_id)

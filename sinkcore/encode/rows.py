@@ -60,9 +60,9 @@ class Rows:
         self.values.extend(values)
         self.events.extend([other.events[number]] * len(values))
 
-    def chunks(self) -> Iterator[Rows]:
-        """The rows in their order, some hundred at a time; no chunk is much above its share of bytes."""
-        records, size_bytes = len(self.values), sum(map(len, self.values))
+    def chunks(self, size_bytes: int) -> Iterator[Rows]:
+        """The rows in their order, some hundred at a time; no chunk is much above its share of `size_bytes`."""
+        records = len(self.values)
         step = min(CHUNK_RECORDS, max(1, CHUNK_BYTES * records // max(1, size_bytes)))
         if records <= step:
             return iter([self] if records else [])
@@ -102,6 +102,7 @@ class Sieve:
     refused: list[Refused] = field(default_factory=list)
     tombstones: int = 0
     large_records: int = 0
+    passed_bytes: int = 0
 
     def refuse(self, rows: Rows, number: int, fault: Fault) -> None:
         """Row `number`, which is a whole record, is a dead letter."""
@@ -121,6 +122,7 @@ class Sieve:
         if longest >= LARGE_RECORD_BYTES:
             self.large_records += sum(size_bytes >= LARGE_RECORD_BYTES for size_bytes in sizes)
         if all(sizes) and longest <= self.record_max_bytes:
+            self.passed_bytes = sum(sizes)
             return rows, Rows()
         kept: list[int] = []
         tombstones: list[int] = []
@@ -136,6 +138,7 @@ class Sieve:
                 tombstones.append(number)
             else:
                 self.tombstones += 1
+        self.passed_bytes = sum(sizes[number] for number in kept)
         return rows.at(kept), rows.at(tombstones)
 
 

@@ -118,6 +118,33 @@ def test_a_kill_at_any_point_of_a_batch_repeats_at_most_and_loses_nothing(mortal
     assert outcomes == (["succeeded"] if done_before else ["succeeded", "skipped"])
 
 
+def repeats(double: Double) -> dict[str, int]:
+    found: dict[str, int] = requests.get(f"{double.dm}/local/repeats", timeout=10).json()["repeats"]
+    return found
+
+
+def test_rows_that_a_killed_double_repeated_are_told_from_those_that_were_sent_twice(mortal: Double) -> None:
+    """Whoever proves that a client sends nothing twice must not be blamed for what ADX itself repeats."""
+    killed, sent_twice = mortal.table("n: long"), mortal.table("n: long")
+    fault = {"do": "kill", "at": "after_commit", "table": killed}
+    requests.post(f"{mortal.dm}/local/faults", json=fault, timeout=10)
+    assert mortal.child is not None
+    process = mortal.child.process
+
+    mortal.queue_blob(path := mortal.upload(b'{"n": 1}'), mortal.properties(killed), 8)
+    process.wait(timeout=20)
+    mortal.start()
+    twice = mortal.upload(b'{"n": 1}')
+    for rows in (1, 2):
+        mortal.queue_blob(twice, mortal.properties(sent_twice), 8)
+        wait_for("the rows are there", functools.partial(_rows_or_done, mortal, sent_twice, sent_twice, rows))
+
+    wait_for("the killed double's rows are repeated", lambda: mortal.count(killed) == 2)
+    found = repeats(mortal)
+    assert found[path.partition("?")[0]] == 1
+    assert twice.partition("?")[0] not in found
+
+
 def test_rows_without_a_tag_are_repeated_after_a_kill_behind_the_commit(mortal: Double) -> None:
     """As in ADX: a message is delivered at least once."""
     table = mortal.table("n: long")

@@ -251,7 +251,7 @@ PAGES = {
     Role.ENGINE: BOTH,
     Role.DM: [
         *BOTH,
-        *[("GET", f"/local/{page}") for page in ("batches", "requests", "counters", "faults")],
+        *[("GET", f"/local/{page}") for page in ("batches", "requests", "counters", "repeats", "faults")],
         *[("POST", "/local/faults"), ("DELETE", "/local/faults"), ("DELETE", "/local/faults/1")],
     ],
 }

@@ -25,8 +25,8 @@ ORDER = (
     *("table", "staging", "ingest", "failures", "landed", "deadletters"),
     *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),
     *("stage", "start", "holes", "sink"),
-    *("drain", "partitions", "mend", "unfinished", "retention", "sweep"),
-    *("operate", "triggers", "clients"),
+    *("drain", "partitions", "mend", "reopen", "unfinished", "retention", "sweep"),
+    *("audit", "operate", "triggers", "clients"),
 )
 # Who may import whom at the top. The operator's command line imports sinkcore, and is imported by tests alone.
 PARTS = {

@@ -16,8 +16,9 @@ from azure.kusto.data import KustoClient
 from localrunner.processes import wait_until
 from sinkcore.clients import App
 from sinkcore.ingest import CALLS_MAX, AdxQueue
+from sinkcore.unfinished import REFUSALS_MAX
 from tests.conftest import Adx
-from tests.end_to_end.place import LANDS_WITHIN_S, LATER_S, Place, flights, once
+from tests.end_to_end.place import LANDS_WITHIN_S, LATER_S, SWEEPS_MAX, Place, flights, once
 from tests.end_to_end.told import SECRET_RECORD, nothing_is_told
 from tests.support.proxy import Fault, FaultProxy, blob_error, proxy_to
 
@@ -25,6 +26,7 @@ RECORDS = [*flights(0, 1), SECRET_RECORD]
 INVOCATION_MAX_S = 2
 # Well above that, and well below the 30 s that a call gets at the most.
 BOUND_S = 12.0
+SWEEP_MAX_S = 8
 
 MGMT = "^POST /v1/rest/mgmt"
 SEND = "^POST .*/messages"
@@ -209,3 +211,40 @@ def test_an_engine_that_makes_no_sense_for_one_topic_does_not_keep_the_sweeper_f
     assert place.states == ["staged"]
     assert other.states == ["queued"]
     assert other.landed_offsets(2) == once(0, 1)
+
+
+@pytest.mark.parametrize("what", ["429", "503", "a dropped connection", "a hanging socket"])
+def test_while_adx_is_down_only_sweeps_ask_it_and_it_recovers_by_itself(
+    what: str, place: Place, dm_proxy: FaultProxy, table_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second instance, whatever way ADX is down, commits its batches without a word to it.
+
+    A sweep has room for many tries, as it has by default: eight of 30 s.
+    """
+    monkeypatch.setattr("sinkcore.clients.QUEUE_TIMEOUT_S", 1)
+    monkeypatch.setattr("sinkcore.queueing.QUEUE_TIMEOUT_S", 1)
+    monkeypatch.setattr(KustoClient, "_client_server_delta", timedelta(0))
+    down = replace(place.through(table=table_proxy), dm=dm_proxy.url)
+    sweeper, other = (down.app(SINK_INVOCATION_MAX_S=str(SWEEP_MAX_S)) for _ in range(2))
+    dm_proxy.faults = [fault := MANAGEMENT[what]()]
+    for offset in range(REFUSALS_MAX):
+        place.deliver(sweeper, flights(offset))
+    ages = 0
+    while not (row := place.ledger.topic()) or not row.probes:
+        # One that hangs leaves doubts, of which ADX's tables are asked before its queue is.
+        table_proxy.ahead_s, ages = LATER_S * ages, ages + 1
+        assert ages < 2 * SWEEPS_MAX
+        sweeper.sweep()
+
+    asked, began = len(dm_proxy.seen), time.monotonic()
+    place.deliver(other, flights(*range(REFUSALS_MAX, 9)))
+    assert len(dm_proxy.seen) == asked
+    assert time.monotonic() - began < BOUND_S
+
+    fault.times = 0
+    dm_proxy.faults = []
+    place.settle(table_proxy)
+    assert place.landed_offsets(9) == once(*range(9))
+    row = place.ledger.topic()
+    assert row is not None
+    assert (row.probes, row.pending) == (0, 0)

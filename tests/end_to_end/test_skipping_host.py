@@ -15,33 +15,21 @@ from localrunner.plan import Options, make_plan
 from localrunner.stack import Stack
 from sinkcore.clients import build_app
 from sinkcore.operate import start_topic
+from tests.end_to_end.skipping import SETTINGS as SKIPPING
+from tests.end_to_end.skipping import an_app_without_retries
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TOPIC = "skipped"
 RECORDS = 40_000
 KILLS = 6
 WAIT_S = 120.0
 SETTINGS = (
-    "AzureFunctionsJobHost__extensions__kafka__commitOnFailure=true",
-    "AzureFunctionsJobHost__extensions__kafka__maxRetries=0",
+    *SKIPPING,
     "AzureFunctionsJobHost__extensions__kafka__subscriberIntervalInSeconds=1",
     "AzureFunctionsJobHost__extensions__kafka__maxBatchSize=1000",
     "SINK_INVOCATION_MAX_S=3",
     "SINK_SWEEP_SCHEDULE=*/3 * * * * *",
     "SINK_DOUBT_MARGIN_S=2",
 )
-
-
-def an_app_without_retries(folder: Path) -> Path:
-    """Our app as a host without retry policies runs it: an older extension, or whatever else ignores ours."""
-    source = (ROOT / "function_app.py").read_text()
-    assert "trigger(app.retry(**RETRY)(deliver))" in source
-    folder.mkdir()
-    source = source.replace("trigger(app.retry(**RETRY)(deliver))", "trigger(deliver)")
-    (folder / "function_app.py").write_text(source.replace("import RETRY, ", "import "))
-    (folder / "host.json").write_text((ROOT / "host.json").read_text())
-    (folder / "sinkcore").symlink_to(ROOT / "sinkcore")
-    return folder
 
 
 def events(stack: Stack, *names: str) -> int:

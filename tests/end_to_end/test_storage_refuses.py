@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -205,3 +206,22 @@ def test_a_lost_commit_that_arrives_after_the_batch_was_given_back_is_not_taken_
     place.deliver(app, RECORDS)
     assert place.states == ["staged"], "it is the sweeper's"
     taken_once(place, table_proxy)
+
+
+def test_a_staging_container_that_is_deleted_is_made_again_and_its_records_come_from_kafka(
+    place: Place, dm_proxy: FaultProxy, table_proxy: FaultProxy
+) -> None:
+    """What was in it and not in ADX is in Kafka alone."""
+    down = replace(place, dm=dm_proxy.url)
+    app = down.app()
+    dm_proxy.faults = [refuses := Fault(status=503)]
+    place.deliver(app, RECORDS)
+    place.blobs.delete_container(f"staging-{place.name}")
+
+    place.deliver(app, flights(3))
+    refuses.times = 0
+    place.settle(table_proxy)
+
+    assert place.landed_offsets(5) == ROWS | once(3)
+    assert place.ledger_offsets() == OFFSETS | once(3)
+    assert len(place.dead_letters()) == 1

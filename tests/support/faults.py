@@ -72,6 +72,10 @@ class SteppedBlobs:
         found: bytes = self.inner.get(container, path)
         return found
 
+    def exists(self, container: str, path: str) -> bool:
+        found: bool = self.inner.exists(container, path)
+        return found
+
     def url_for_adx(self, container: str, path: str) -> str:
         found: str = self.inner.url_for_adx(container, path)
         return found

@@ -115,6 +115,9 @@ class MemoryBlobs:
     def get(self, container: str, path: str) -> bytes:
         return self.blobs[container, path]
 
+    def exists(self, container: str, path: str) -> bool:
+        return (container, path) in self.blobs
+
     def url_for_adx(self, container: str, path: str) -> str:
         return f"memory://{container}/{path}?secret"
 

@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 
 from sinkcore.errors import OutcomeUnknownError
+from sinkcore.sink import EARLIER_LIFE_S
 from tests.support.app import TOPIC, World
+from tests.support.events import Sent
 from tests.support.faults import SteppedTable, Steps, Stopped
 from tests.support.kafka import Log
 from tests.unit.test_gaps import log_of, offsets, records, said
@@ -32,6 +34,51 @@ def test_partitions_that_a_topic_made_again_lacks_at_first_begin_at_their_start(
 
     assert world.ledger.positions()[1].next_offset == 3
     assert world.ledger_offsets()[1, 2] == 1
+
+
+@pytest.mark.parametrize("knows_positions", [False, True])
+def test_a_list_of_a_topics_earlier_life_is_not_taken_for_the_new_ones_records(
+    knows_positions: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host retries without end: its batch can come when the sweeper has long seen that the topic is another."""
+    world = World()
+    world.kafka.create(TOPIC, 1)
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch([Sent(b'{"old":0}', 0)]))
+    late = world.batch([Sent(b'{"old":1}', 1), Sent(b'{"old":2}', 2)])
+    world.kafka.create(TOPIC, 1)
+    for n in range(4):
+        world.kafka.topics[TOPIC][0].append(b'{"new":%d}' % n, 0)
+    world.sweep()
+
+    (sink if knows_positions else world.sink()).deliver(TOPIC, late)
+    for _ in range(4):
+        world.sweep()
+
+    found = [row for row in world.queued_rows() if "new" in row]
+    assert sorted(row["new"] for row in found) == [0, 1, 2, 3]
+    assert [row["old"] for row in world.queued_rows() if "old" in row] == [0]
+    (said_of,) = said(caplog, "earlier_records_dropped")[:1]
+    assert (said_of["next_offset"], said_of["end_offset"]) == (1, 3)
+
+
+def test_a_day_after_a_topic_was_made_again_its_batches_are_taken_as_they_come() -> None:
+    """To read everything twice for ever would be a high price for a list that nobody holds any more."""
+    world = World()
+    world.kafka.create(TOPIC, 1)
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch(records(0)))
+    world.kafka.create(TOPIC, 1)
+    world.sweep()
+    world.clock.advance(EARLIER_LIFE_S + 1)
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch(records(0)))
+    world.kafka.asked.clear()
+
+    sink.deliver(TOPIC, world.batch(records(1)))
+
+    assert world.kafka.asked == []
+    assert world.ledger.positions()[0].next_offset == 2
 
 
 def test_a_topic_has_begun_anew_only_when_each_partition_has() -> None:

@@ -164,7 +164,15 @@ def test_indexing_does_not_wait_for_the_sdks() -> None:
     """Every start and every crash would pay for them before the host knows of a single function."""
     modules: list[str] = json.loads(run(MODULES, VALUES).stdout)
 
-    heavy = ("azure.storage", "azure.data", "azure.kusto", "azure.identity", "azure.core", "confluent_kafka")
+    heavy: tuple[str, ...] = (
+        "azure.storage",
+        "azure.data",
+        "azure.kusto",
+        "azure.identity",
+        "azure.core",
+        "confluent_kafka",
+    )
+    heavy += ("google.protobuf", "jsonschema_rs", "sinkcore.registry", "sinkcore.schemas.")
     assert "sinkcore.settings" in modules
     assert [name for name in modules if name.startswith(heavy)] == []
     assert [name for name in modules if name.startswith(("localrunner", "tests"))] == []
@@ -190,6 +198,7 @@ def test_production_installs_these_packages_in_these_versions_and_no_others() ->
         "msgspec",
         "isal",
         "protobuf",
+        "jsonschema-rs",
     }
     assert all(re.fullmatch(r"\d+(\.\d+)+", version) for version in pins.values())
     assert pins == {name: importlib.metadata.version(name) for name in pins}
@@ -231,6 +240,7 @@ function_app.os._exit(0)
             "KUSTO_QUERY_URL": "http://127.0.0.1:2",
             "KUSTO_AUTHENTICATION": "none",
             "SINK_LEDGER_TABLE": "functionapp",
+            "SINK_STAGING_CONTAINER": "functionapp",
         },
     )
 

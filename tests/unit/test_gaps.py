@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from sinkcore.audit import audit
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
-from sinkcore.operate import audit
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.kafka import Log
@@ -225,7 +225,8 @@ def test_a_trailing_marker_moves_the_position_and_is_no_alarm(caplog: pytest.Log
     assert world.ledger.positions()[0].next_offset == 3
     assert sorted(len(segment.blobs) for segment in world.ledger.segments()) == [0, 1]
     assert said(caplog, "trigger_silent") == []
-    (found,) = [a for a in audit(world.sink().topic(TOPIC)) if a.partition == 0]
+    sink = world.sink()
+    (found,) = [a for a in audit(sink, sink.topic(TOPIC)) if a.partition == 0]
     assert (found.missing, found.twice) == ((), ())
 
 

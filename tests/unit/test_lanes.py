@@ -27,10 +27,10 @@ KNOWN = KnownSchemas({1: Schema("AVRO", FLIGHT)})
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
-    """A schema that ships with the app."""
-    file = tmp_path / "flight.avsc"
-    file.write_text(FLIGHT)
-    return str(file)
+    """Schemas that ship with the app, but for the end of their names."""
+    (tmp_path / "flight.avsc").write_text(FLIGHT)
+    (tmp_path / "flight.json").write_text('{"type": "object"}')
+    return str(tmp_path / "flight")
 
 
 def entry_of(format_: str, framing: Framing, own: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def entry_of(format_: str, framing: Framing, own: str) -> dict[str, str]:
     extra: dict[Framing, dict[str, str]] = {
         "none": {},
         "registry": {"decode": "registry"},
-        "schema": {"schema": own},
+        "schema": {"schema": own + (".json" if format_ == "json" else ".avsc")},
     }
     return {"topic": "flights", "db": "db", "table": "Flights", "format": format_, **extra[framing]}
 

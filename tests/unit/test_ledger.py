@@ -219,7 +219,7 @@ def test_a_topic_is_listed_once_for_the_sweeper() -> None:
     for _ in range(2):
         Ledger(table, "adx-sink-flights").start(TopicRow("flights", "", 4, "earliest"))
 
-    assert topics(table) == [("flights", "adx-sink-flights")]
+    assert list(topics(table)) == [("flights", "adx-sink-flights")]
 
 
 def test_a_topic_that_another_host_lists_at_the_same_moment_is_listed() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 from contextlib import suppress
-from typing import Any
 
 import pytest
 
 from sinkcore import operate
+from sinkcore.audit import audit
 from sinkcore.errors import TransientError
-from sinkcore.records import OffsetRange, timestamp_ms_of, timestamp_of
+from sinkcore.records import timestamp_ms_of, timestamp_of
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.faults import Steps, Stopped
@@ -101,7 +101,7 @@ def test_a_range_that_is_replayed_is_taken_once_more_and_the_audit_knows() -> No
     world.sweep()
 
     assert {at for at, times in world.queued_offsets().items() if times == 2} == {(0, 3), (0, 4), (0, 5)}
-    (found,) = [a for a in operate.audit(sink.topic(TOPIC)) if a.partition == 0]
+    (found,) = [a for a in audit(sink, sink.topic(TOPIC)) if a.partition == 0]
     assert (found.missing, found.twice) == ((), ())
     with pytest.raises(operate.NotPossibleError, match="no range below"):
         operate.replay(sink, sink.topic(TOPIC), 0, 8, 12)
@@ -140,34 +140,6 @@ def test_a_replay_of_dead_letters_that_dies_is_gone_on_with_and_repeats_nothing(
     world.sweep_to_the_end()
 
     assert world.queued_offsets() == offsets((0, 2))
-
-
-def test_an_audit_shows_what_is_missing_and_what_is_there_twice() -> None:
-    world = World()
-    sink = world.sink()
-    sink.deliver(TOPIC, world.batch(records(*range(10))))
-    sink.deliver(TOPIC, world.batch(records(*range(10, 20))))
-    rows: dict[str, Any] = world.table.partitions["adx-sink-flights"]
-    first, second = [rows[key].values for key in sorted(rows) if key.startswith("s-")]
-    first["ranges"] = "[[0,0,4]]"
-    second["ranges"] = "[[0,6,20],[0,15,16]]"
-
-    (found,) = [a for a in operate.audit(sink.topic(TOPIC)) if a.partition == 0]
-
-    assert found.missing == (OffsetRange(0, 4, 6),)
-    assert found.twice == (OffsetRange(0, 15, 16),)
-
-
-def test_what_is_in_a_gap_is_not_missing() -> None:
-    world = World()
-    log_of(world, 20)
-    sink = world.sink()
-    sink.deliver(TOPIC, world.batch(records(0)))
-    sink.deliver(TOPIC, world.batch(records(10)))
-
-    (found,) = [a for a in operate.audit(sink.topic(TOPIC)) if a.partition == 0]
-
-    assert (found.missing, found.twice, found.in_gaps) == ((), (), 9)
 
 
 def test_a_topic_that_is_not_in_kafka_cannot_be_started() -> None:

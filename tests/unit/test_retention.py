@@ -7,7 +7,9 @@ from contextlib import suppress
 import pytest
 
 from sinkcore.errors import TransientError
-from tests.support.app import TOPIC, World, settings_of
+from sinkcore.retention import ROUNDS_MAX, SEGMENTS_MAX
+from sinkcore.sweep import Sweeper
+from tests.support.app import PARTITIONS, TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.faults import Steps, Stopped
 
@@ -125,3 +127,55 @@ def test_a_busy_topic_is_kept_up_with() -> None:
 
     assert world.ledger.segments() == []
     assert world.blobs.in_container("sink-staging") == {}
+
+
+def test_more_than_a_sweep_removes_is_gone_on_with_by_the_next_one() -> None:
+    """Once an hour a busy topic of two segments a second would have 7,200, and keep the rest for ever."""
+    world = World(settings_of(SINK_CONFIRM="none"))
+    sink = world.sink()
+    more = 10
+    for offset in range(ROUNDS_MAX * SEGMENTS_MAX + more):
+        sink.deliver(TOPIC, world.batch([Sent(b"{}", offset)]))
+    world.clock.advance(14 * DAY_S + 1)
+    sweeper = Sweeper(world.sink(), world.landed, world.failures)
+
+    sweeper.sweep()
+    assert len(world.ledger.segments()) == more
+    world.clock.advance(30)
+    sweeper.sweep()
+
+    assert world.ledger.segments() == []
+    assert world.blobs.in_container("sink-staging") == {}
+
+
+def test_removal_leaves_time_for_what_is_to_be_read() -> None:
+    world = a_world(200)
+    world.clock.advance(14 * DAY_S + 1)
+    world.sink().deliver(TOPIC, world.batch([Sent(b"{}", 410)]))
+    delete = world.blobs.delete
+
+    def takes_a_second(container: str, path: str) -> None:
+        world.clock.advance(1)
+        delete(container, path)
+
+    world.blobs.delete = takes_a_second  # type: ignore[method-assign]
+
+    world.sweep()
+
+    assert 0 < len(world.ledger.segments()) < 200
+    assert world.ledger.gaps() == []
+
+
+def test_removing_a_topic_that_is_no_more_does_not_touch_where_the_new_one_is_kept_from() -> None:
+    """Its offsets count in another topic of that name."""
+    world = a_world()
+    world.kafka.create(TOPIC, PARTITIONS)
+    world.sweep()
+    world.clock.advance(14 * DAY_S + 1)
+    world.sink().deliver(TOPIC, world.batch([Sent(b"{}", 0)]))
+
+    world.sweep()
+
+    position = world.ledger.positions()[0]
+    assert (position.kept_from, position.next_offset) == (0, 1)
+    assert len(world.ledger.segments()) == 1

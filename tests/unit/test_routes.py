@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,9 +164,21 @@ def test_what_comes_later_is_refused_by_name(name: str, value: Any) -> None:
     assert "not yet" in fault
 
 
-def test_registry_keys_are_refused_by_name() -> None:
-    """They need metadata beside them, so the table above cannot hold them."""
-    assert 'key "registry" is not yet' in one_fault({**ROUTE, "metadata": "_kafka", "key": "registry"})
+def test_a_schema_of_another_kind_than_the_format_takes_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "flight.json"
+    path.write_text("{}")
+
+    fault = one_fault({**ROUTE, "format": "avro", "schema": str(path)})
+
+    assert "its schema is JSON, and its format takes AVRO" in fault
+
+
+def test_a_descriptor_set_needs_a_message_type(tmp_path: Path) -> None:
+    path = tmp_path / "flight.desc"
+    path.write_bytes(b"")
+
+    assert "no message type of that name" in one_fault({**ROUTE, "schema": str(path)})
+    assert "no message type of that name" in one_fault({**ROUTE, "schema": f"{path}#Flight"})
 
 
 FIELD = {"field": "a", "equals": 1}
@@ -184,7 +197,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({**ROUTE, "format": "avro"}, "format avro needs decode registry or a schema"),
     (
         {**ROUTE, "format": "txt", "schema": "a.avsc"},
-        "a schema does not go with format txt; use format avro or apacheavro",
+        "a schema does not go with format txt; use format json or avro or apacheavro",
     ),
     (
         {**ROUTE, "format": "avro", "schema": "a.avsc", "decode": "registry"},

@@ -7,9 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
+from azure.data.tables import TableServiceClient
 from confluent_kafka import Producer
 
 from localrunner.kafka import create_topics
+from sinkcore.clients import build_app
+from sinkcore.errors import TransientError
+from sinkcore.settings import read_settings
 from sinkctl.__main__ import VERBS, main, parser
 
 PATIENCE_S = 20.0
@@ -30,6 +34,7 @@ def environment(azurite: str, kafka: str, topic_name: str) -> dict[str, str]:
         "KUSTO_QUERY_URL": "http://127.0.0.1:2",
         "KUSTO_AUTHENTICATION": "none",
         "SINK_LEDGER_TABLE": "sinkctl" + topic_name.replace("-", ""),
+        "SINK_STAGING_CONTAINER": topic_name,
     }
 
 
@@ -64,6 +69,55 @@ def test_start_places_every_partition_and_the_other_verbs_see_it(
     assert "there is no gap g-none" in capsys.readouterr().err
 
 
+def test_where_the_app_has_run_a_missing_ledger_is_made_by_start_alone(
+    environment: dict[str, str], topic_name: str, azurite: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new instance would otherwise begin anew beside others that still know what was dropped."""
+    assert until_kafka_answers(["start"], environment) == 0
+    TableServiceClient.from_connection_string(azurite).delete_table(environment["SINK_LEDGER_TABLE"])
+
+    with pytest.raises(TransientError, match="the ledger table is missing"):
+        build_app(read_settings(environment))
+    assert main(["gaps"], environment) == 1
+    assert "for a new one run sinkctl start" in capsys.readouterr().err
+
+    assert until_kafka_answers(["start"], environment) == 0
+    assert f"{topic_name} 3 begins at 0" in capsys.readouterr().out
+
+
+def test_an_audit_asks_kafka_about_what_the_ledger_leaves_out(
+    environment: dict[str, str], kafka: str, topic_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three records that were aborted, and their marker, are nothing that could be missing."""
+    producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic_name, "log_level": 0})
+    producer.init_transactions(PATIENCE_S)
+    producer.begin_transaction()
+    for _ in range(3):
+        producer.produce(topic_name, b"{}", partition=2)
+    assert producer.flush(PATIENCE_S) == 0
+    producer.abort_transaction(PATIENCE_S)
+    assert until_kafka_answers(["start"], environment) == 0
+    assert main(["skip", topic_name, "--partition", "2", "--to", "4"], environment) == 0
+    capsys.readouterr()
+
+    assert main(["audit"], environment) == 0
+
+    said = capsys.readouterr()
+    assert f"{topic_name} 2: 0 to 4, 0 in gaps" in said.out
+    assert "MISSING" not in said.out
+    assert "asked Kafka about 4 of 4 offsets" in said.err
+
+
+def test_a_retry_says_what_it_found(
+    environment: dict[str, str], topic_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert until_kafka_answers(["retry", topic_name], environment) == 0
+    assert "no failed segment" in capsys.readouterr().out
+
+    assert main(["retry", topic_name, "0" * 32], environment) == 1
+    assert "not in the ledger" in capsys.readouterr().err
+
+
 def test_settings_can_come_from_a_file_and_their_faults_are_said(
     tmp_path: Path, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +137,7 @@ def test_settings_can_come_from_a_file_and_their_faults_are_said(
         ["skip", "t"],
         ["skip", "t", "--to", "5"],
         ["replay"],
+        ["retry"],
         ["replay", "t", "--partition", "1", "--first", "2"],
     ],
 )

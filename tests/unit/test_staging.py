@@ -51,6 +51,30 @@ def test_what_is_put_can_be_read(blobs: Blobs) -> None:
     assert blobs.get(CONTAINER, path) == b"\x1f\x8bdata"
 
 
+def test_a_blob_is_there_once_it_was_put_and_until_it_is_deleted(blobs: Blobs) -> None:
+    path = a_path()
+
+    before = blobs.exists(CONTAINER, path)
+    blobs.put(CONTAINER, path, b"data")
+    there = blobs.exists(CONTAINER, path)
+    blobs.delete(CONTAINER, path)
+
+    assert (before, there, blobs.exists(CONTAINER, path)) == (False, True, False)
+    assert not blobs.exists("no-such-container", path)
+
+
+def test_a_container_that_is_gone_is_made_again_with_the_next_blob(
+    azurite: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a restart would have done so before, and every batch until then failed."""
+    container = f"c{uuid.uuid4().hex[:12]}"
+    with BlobServiceClient.from_connection_string(azurite) as service:
+        azure_blobs(service).put(container, path := a_path(), b"data")
+
+        assert azure_blobs(service).get(container, path) == b"data"
+    assert "container_made_again" in caplog.text
+
+
 def test_putting_a_blob_again_changes_nothing(blobs: Blobs) -> None:
     """A put whose reply was lost is sent again, and dead letters are put by whoever finishes their segment."""
     path = a_path()
@@ -108,7 +132,7 @@ def test_a_missing_container_is_said(azurite: str) -> None:
         BlobServiceClient.from_connection_string(azurite) as service,
         pytest.raises(TransientError, match="the container is missing"),
     ):
-        azure_blobs(service).put("never-made", a_path(), b"x")
+        azure_blobs(service).get("never-made", a_path())
 
 
 def test_a_wrong_key_is_said_without_the_key(azurite: str) -> None:

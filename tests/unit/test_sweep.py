@@ -121,7 +121,7 @@ def test_a_sweep_ends_at_its_own_deadline() -> None:
 
 
 def test_one_topics_large_gap_does_not_keep_the_others_waiting() -> None:
-    """A drain may use up a whole sweep."""
+    """A drain may use up a whole sweep; a turn is half of it here, and ends after a step."""
     routes = [{"topic": name, "db": "db", "table": "T", "metadata": "_kafka"} for name in ("large", "small")]
     world = World(settings_of(SINK_TOPICS_MAPPING=json.dumps(routes)))
     sink = world.sink()
@@ -137,16 +137,44 @@ def test_one_topics_large_gap_does_not_keep_the_others_waiting() -> None:
     read = world.kafka.read
 
     def takes_long(topic: str, *args: Any, **options: Any) -> Any:
-        world.clock.advance(200 if topic == "large" else 0)
+        world.clock.advance(150 if topic == "large" else 0)
         return read(topic, *args, **options)
 
     world.kafka.read = takes_long  # type: ignore[method-assign]
     sweeper = Sweeper(world.sink(), world.landed, world.failures, world.seen, turn=-1)
+    large = Ledger(world.table, world.settings.kafka.group_of("large"))
 
     sweeper.sweep()
+
     small = Ledger(world.table, world.settings.kafka.group_of("small"))
-    assert {segment.state for segment in small.segments()} == {"queued"}, "segments of every topic come first"
-    assert len(small.gaps()) == 1
-    sweeper.sweep()
+    assert {segment.state for segment in small.segments()} == {"queued"}
+    assert small.gaps() == [], "the large one had no more than its turn"
+    assert [gap.next_offset for gap in large.gaps()] == [5_001], "the step that it was at was finished"
+    world.kafka.read = read  # type: ignore[method-assign]
+    assert sweeper._known()[0].name == "small", "and each sweep begins with another topic"
 
-    assert small.gaps() == [], "and each sweep begins with another topic"
+
+def test_what_a_turn_leaves_over_goes_to_who_has_more_to_do() -> None:
+    """Nineteen idle topics must not make a drain nineteen times as slow."""
+    names = ["large", *(f"idle{n}" for n in range(19))]
+    routes = [{"topic": name, "db": "db", "table": "T", "metadata": "_kafka"} for name in names]
+    world = World(settings_of(SINK_TOPICS_MAPPING=json.dumps(routes)))
+    sink = world.sink()
+    for name in names:
+        sink.deliver(name, world.batch([Sent(b"{}", 0)], name))
+    log = world.kafka.topics["large"][0]
+    for _ in range(60_000):
+        log.append(b"{}", 0)
+    sink.deliver("large", world.batch([Sent(b"{}", log.end - 1)], "large"))
+    read = world.kafka.read
+
+    def takes_20_s(*args: Any, **options: Any) -> Any:
+        world.clock.advance(20)
+        return read(*args, **options)
+
+    world.kafka.read = takes_20_s  # type: ignore[method-assign]
+
+    world.sweep()
+
+    (gap,) = Ledger(world.table, world.settings.kafka.group_of("large")).gaps()
+    assert gap.next_offset == 1 + 11 * 5_000, "240 s are twelve steps, of which the last came too late to commit"

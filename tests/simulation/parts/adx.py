@@ -41,6 +41,8 @@ class Adx:
     by_segment: Counter[str] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
     doubts: int = 0
+    # Blobs by whether their data can be ingested: what ADX thinks of the same bytes does not change.
+    sound: dict[str, bool] = field(default_factory=dict)
     failures: MemoryFailures = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,10 +101,10 @@ class Adx:
             return "BadRequest_TableNotExist", False
         if (blob.container, blob.path) not in self.blobs.blobs:
             return "Download_SourceNotFound", False
-        if self.schedule.chance(self.faulty):
-            return self.schedule.rng.choice(
-                (("General_InternalServerError", True), ("BadRequest_InvalidBlob", False))
-            )
+        if not self.sound.setdefault(blob.path, not self.schedule.chance(self.faulty / 2)):
+            return "BadRequest_InvalidBlob", False
+        if self.schedule.chance(self.faulty / 2):
+            return "General_InternalServerError", True
         return "", False
 
     def batching_s(self, blob: Blob) -> float:

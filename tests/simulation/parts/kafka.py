@@ -32,8 +32,6 @@ class Log:
     end: int = 0
     # What is written below this was another record once, before an unclean election: either of the two counts.
     excused_below: int = 0
-    # Offsets of which a host still held a record of the topic's former self.
-    excused: set[int] = field(default_factory=set)
 
     @property
     def stable(self) -> int:
@@ -107,10 +105,10 @@ class Kafka:
             log.entries[self.schedule.rng.choice(old)].kind = "gone"
         return bool(old)
 
-    def recreate(self, held: set[tuple[int, int]]) -> None:
-        """The topic is new, under a new id; of the offsets `held` a host has records of the old one."""
+    def recreate(self) -> None:
+        """The topic is new, under a new id."""
         self.incarnation += 1
-        self.logs = [Log(excused={o for q, o in held if q == p}) for p in range(len(self.logs))]
+        self.logs = [Log() for _ in self.logs]
         self.committed_at.clear()
 
     def topic(self, topic: str) -> TopicState | None:

@@ -130,6 +130,11 @@ class Blobs:
             raise TransientError("blob: 404")
         return self.inner.get(container, path)
 
+    def exists(self, container: str, path: str) -> bool:
+        self.storage.schedule.seam(f"exists {path[-30:]}")
+        self.storage.refuse("a look at a blob")
+        return self.inner.exists(container, path)
+
     def url_for_adx(self, container: str, path: str) -> str:
         return self.inner.url_for_adx(container, path)
 

@@ -259,10 +259,9 @@ class Weather:
         sim.recreated = True
         old = [log.end for log in kafka.logs]
         positions = sim.positions()
-        held = [seen for host in sim.hosts for seen in host.holds()]
-        # The host hands them over as if they were the new topic's: nobody can tell.
-        kafka.repeatable |= {seen.entry.uid for seen in held}
-        kafka.recreate({(seen.partition, seen.offset) for seen in held})
+        # Until a sweep has noticed, a host hands over the old ones as if they were the new topic's.
+        kafka.repeatable |= {seen.entry.uid for host in sim.hosts for seen in host.holds()}
+        kafka.recreate()
         self._say("topic made again")
         for p, end in enumerate(old):
             for _ in range(sim.schedule.rng.choice((0, end + 3))):

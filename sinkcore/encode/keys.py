@@ -1,0 +1,83 @@
+"""Keys framed by a schema registry, decoded for the metadata."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from sinkcore.encode.framed import FRAME_BYTES, schema_of
+from sinkcore.encode.rows import Batch, Fault, Rows
+from sinkcore.records import columns_of
+from sinkcore.schemas import KINDS, Schema
+
+_SCHEMAS_KEPT = 1024
+_decode = msgspec.json.Decoder().decode
+
+Read = Callable[[bytes], Any]
+"""A key without its frame as JSON's own types, or a Fault."""
+
+
+class DecodedKeys:
+    """The keys of a batch. `fitting` comes first: it takes out the records whose keys cannot be decoded."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._known: dict[str, Any] = {}
+
+    def fitting(self, rows: Rows) -> Rows:
+        """The rows whose keys can be decoded; the others are refused."""
+        kept = []
+        for number, key in enumerate(map(columns_of(rows.events).key, rows.events)):
+            if key is not None and key not in self._known:
+                self._known[key] = self._decoded(a2b_base64(key))
+            found = None if key is None else self._known[key]
+            if isinstance(found, Fault):
+                self._batch.sieve.refuse(rows, number, found)
+            else:
+                kept.append(number)
+        return rows if len(kept) == len(rows.values) else rows.at(kept)
+
+    def __call__(self, keys: Sequence[str | None]) -> list[Any]:
+        """See Keys."""
+        return [None if key is None else self._known[key] for key in keys]
+
+    def _decoded(self, key: bytes) -> Any:
+        if len(key) < FRAME_BYTES or key[0] != 0:
+            return Fault("decode_failed", f"a key of {len(key)} bytes without a registry's frame")
+        schema = schema_of(self._batch, int.from_bytes(key[1:FRAME_BYTES], "big"), KINDS)
+        read = schema if isinstance(schema, Fault) else key_reader(schema)
+        found = read if isinstance(read, Fault) else read(key[FRAME_BYTES:])
+        return Fault(found.reason, f"the key: {found.detail}") if isinstance(found, Fault) else found
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def key_reader(schema: Schema) -> Read | Fault:
+    """How keys of this schema are read."""
+    if schema.kind == "AVRO":
+        from sinkcore.encode.avroread import reader_of
+
+        return reader_of(schema)
+    from sinkcore.encode.decoded import reader_of as json_reader_of
+
+    read = json_reader_of(schema, True, None)
+    if isinstance(read, Fault):
+        return read
+
+    def decoded(key: bytes) -> Any:
+        text = read(key)
+        return text if isinstance(text, Fault) else _parsed(text)
+
+    return decoded
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Fault("decode_failed", "no JSON")
+    except RecursionError:
+        return Fault("too_deep", "more levels than the parser takes")
