@@ -36,7 +36,11 @@ def reopen(
     """
     segment = opened.segment
     known: set[BlobState] = {"unsent"} if tagged else {"unsent", "staged"}
-    untouched = all(blob.state in known for blob in segment.blobs)
+    letters = [blob for blob in segment.blobs if blob.kind == "dead_letters"]
+    # Who put them there may have died before the ledger said so; as gaps they would be there a second time.
+    untouched = all(blob.state in known for blob in segment.blobs) and not any(
+        queueing.has_dead_letters(segment, blob) for blob in letters
+    )
     event(
         "staged_blobs_gone",
         logging.ERROR,

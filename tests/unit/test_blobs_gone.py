@@ -146,6 +146,20 @@ def test_rows_that_are_gone_are_made_again_beside_dead_letters_that_are_out_alre
     assert [blob.state for blob in segment_of(world).blobs] == ["mended", "queued", "queued"]
 
 
+def test_dead_letters_that_are_out_without_a_word_in_the_ledger_are_not_written_again() -> None:
+    """Their writer died before the mark: the simulation found them twice, under the name of a second segment."""
+    world = left_behind()
+    (letters,) = (blob for blob in segment_of(world).blobs if blob.kind == "dead_letters")
+    data = world.blobs.get(letters.container, letters.path)
+    world.blobs.put("sink-dead-letters", world.dead_letters_path(segment_of(world).id), data)
+    remove(world, "rows")
+
+    for _ in range(4):
+        world.sweep_late()
+
+    each_once(world)
+
+
 def test_dead_letters_that_are_gone_but_for_the_users_own_are_there() -> None:
     """Whoever died between writing and marking them left them in doubt."""
     world = left_behind()
