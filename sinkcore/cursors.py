@@ -157,7 +157,8 @@ def part_of(piece: Slice, first: int, end: int) -> Slice:
     """The records number `first` to `end` of the slice."""
     if first == 0 and end == len(piece.offsets):
         return piece
-    return Slice(piece.partition, piece.offsets[first:end], piece.values[first:end], piece.events[first:end])
+    columns = piece.offsets[first:end], piece.values[first:end], piece.events[first:end]
+    return Slice(piece.partition, *columns, piece.ran_back)
 
 
 def joined(piece: Slice, others: Slice) -> Slice:

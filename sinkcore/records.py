@@ -40,13 +40,15 @@ class Slice:
     """The records of one topic-partition in a batch: columns of equal length, rising offsets, no repeats.
 
     `values` holds the record values; the trigger hands over a null value and an empty one alike as `b""`.
-    `events` holds what the trigger delivered, for keys, headers and timestamps.
+    `events` holds what the trigger delivered, for keys, headers and timestamps. `ran_back` says that their offsets
+    did not rise as they came: the list has outlived a rebalance.
     """
 
     partition: int
     offsets: list[int]
     values: list[bytes]
     events: list[func.KafkaEvent]
+    ran_back: bool = False
 
     @property
     def range(self) -> OffsetRange:
@@ -125,11 +127,12 @@ def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
 
 def _slice(partition: int, events: list[func.KafkaEvent], columns: Columns) -> Slice:
     offsets = list(map(columns.offset, events))
-    if not all(map(lt, offsets, offsets[1:])):
+    ran_back = not all(map(lt, offsets, offsets[1:]))
+    if ran_back:
         by_offset = dict(zip(offsets, events, strict=True))
         offsets = sorted(by_offset)
         events = [by_offset[offset] for offset in offsets]
-    return Slice(partition, offsets, list(map(columns.value, events)), events)
+    return Slice(partition, offsets, list(map(columns.value, events)), events, ran_back)
 
 
 def record_of(event: func.KafkaEvent) -> Record:

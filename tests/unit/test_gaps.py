@@ -11,7 +11,7 @@ from sinkcore.audit import audit
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
 from tests.support.app import TOPIC, World, settings_of
-from tests.support.events import Sent
+from tests.support.events import Sent, events_of
 from tests.support.kafka import Log
 
 
@@ -165,6 +165,21 @@ def test_in_a_sparse_topic_a_list_that_outlived_a_rebalance_is_not_trusted() -> 
     world.kafka.commits["adx-sink-flights"] = {0: 6}
 
     sink.deliver(TOPIC, world.batch(records(1, 2, 6, 7)))
+    world.sweep()
+
+    assert world.queued_offsets() == offsets((0, 8))
+
+
+def test_in_a_sparse_topic_a_list_that_runs_backwards_is_not_trusted() -> None:
+    """A batch between was skipped, and the host's commit of that has not arrived when the next one is handed over."""
+    world = World()
+    log_of(world, 12)
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch(records(0)))
+    sink.mark_sparse(sink.topic(TOPIC))
+    world.kafka.commits["adx-sink-flights"] = {0: 1}
+
+    sink.deliver(TOPIC, events_of(records(6, 7, 1, 2), TOPIC))
     world.sweep()
 
     assert world.queued_offsets() == offsets((0, 8))
