@@ -41,9 +41,9 @@ def ask_before(
     """For a topic in which holes are normal: those before each slice are asked of Kafka, all at once, and those
     inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
 
-    Source: in the first case it can fold a range that was skipped; then it runs backwards, or the group's committed
-    offset stands above its first one (docs/delivery.md, "Sparse topics"). In the second the host's consumer has
-    gone on at the low watermark, which stands above it too.
+    Source: in the first case it can fold a range that was skipped; then it runs backwards, or what the group has
+    committed stands above its first offset (docs/delivery.md, "Sparse topics"). In the second the host's consumer
+    has gone on at the low watermark, which stands above it too.
     """
     inner = [s for s in slices if s.offsets[-1] - s.offsets[0] + 1 > len(s.offsets) and not s.ran_back]
     committed = kafka.committed(group, topic) if inner else {}

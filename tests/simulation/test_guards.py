@@ -36,7 +36,7 @@ HOLES = {
         ),
         Guards(committed_known=False),
         ("LOST",),
-        24,
+        60,
     ),
     "6 questions have a deadline": (Profile(transactions=True), Guards(reads_end=False), ("ENDLESS",), 130),
     "7 the segment's row is read after a conflict": (

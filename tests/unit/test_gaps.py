@@ -171,7 +171,7 @@ def test_in_a_sparse_topic_a_list_that_outlived_a_rebalance_is_not_trusted() -> 
 
 
 def test_in_a_sparse_topic_a_list_that_runs_backwards_is_not_trusted() -> None:
-    """A batch between was skipped, and the host's commit of that has not arrived when the next one is handed over."""
+    """A batch between was skipped, and its commit has not arrived when the next one is handed over."""
     world = World()
     log_of(world, 12)
     sink = world.sink()

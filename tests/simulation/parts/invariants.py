@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -16,7 +12,7 @@ from sinkcore.segment import Segment
 from sinkcore.sink import Topic
 from tests.simulation.parts.kafka import TOPIC
 from tests.simulation.parts.schedule import Actor
-from tests.simulation.parts.simulation import Simulation
+from tests.simulation.parts.simulation import Simulation, uids_of_letters
 
 STEPS_MAX = 6_000
 SWEEPS_MAX = 60
@@ -125,9 +121,7 @@ def dead_letters(sim: Simulation) -> Counter[int]:
     """How often each record is a dead letter."""
     found = Counter[int]()
     for data in sim.blobs.inner.in_container(sim.settings.dead_letters_container).values():
-        for line in gzip.decompress(data).splitlines():
-            value = base64.b64decode(json.loads(line)["value"] or "")
-            found[int(re.sub(rb"\D", b"", value) or 0)] += 1
+        found.update(uids_of_letters(data))
     return found
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -73,6 +78,12 @@ class Profile:
     only: tuple[str, ...] = ()
 
 
+def uids_of_letters(data: bytes) -> Counter[int]:
+    """The records in a blob of dead letters."""
+    values = (base64.b64decode(json.loads(line)["value"] or "") for line in gzip.decompress(data).splitlines())
+    return Counter(int(re.sub(rb"\D", b"", value) or 0) for value in values)
+
+
 class Unseen(Seen):
     """Silence is never noticed."""
 
@@ -115,7 +126,7 @@ class Simulation:
         self.kafka.known_id = self._known_id
         self.storage = Storage(schedule, faulty, profile.storage_faults)
         self.table = Table(self.storage, MemoryTable(schedule.clock), self._committed)
-        self.blobs = Blobs(self.storage, MemoryBlobs(), self._deleted)
+        self.blobs = Blobs(self.storage, MemoryBlobs(), self._deleted, self._late_letters)
         self.adx = Adx(schedule, self.blobs.inner, self.mode == "exactly_once", faulty)
         if profile.adx_faulty is not None:
             self.adx.faulty = profile.adx_faulty
@@ -212,6 +223,11 @@ class Simulation:
             hit("interleaving 10")
             if self.schedule.counts["fault: committed moved back"]:
                 hit("interleaving 11")
+
+    def _late_letters(self, data: bytes) -> None:
+        """A freeze inside the very request: by then the segment may be gaps, whose dead letters are others."""
+        self.schedule.hit("excused: frozen while dead letters were on their way")
+        self.kafka.repeatable |= uids_of_letters(data).keys()
 
     def _deleted(self, path: str) -> None:
         self.litter_swept_at_ms = self.schedule.clock.ms

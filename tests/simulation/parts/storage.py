@@ -12,6 +12,8 @@ from tests.support.memory import MemoryBlobs, MemoryTable
 
 # Who is frozen for longer while a request is on its way finds no connection any more when it wakes.
 CONNECTION_MS = 3_600_000
+# Who is frozen for as long as this inside one request may have been given up by everybody.
+GIVEN_UP_MS = 60_000
 
 
 @dataclass(eq=False)
@@ -113,9 +115,13 @@ class Blobs:
     storage: Storage
     inner: MemoryBlobs
     deleted: Callable[[str], None] = lambda _: None
+    late_letters: Callable[[bytes], None] = lambda _: None
 
     def put(self, container: str, path: str, data: bytes) -> None:
+        asked_ms = self.storage.schedule.clock.ms
         self.storage.schedule.seam(f"put {container} {path[-30:]}")
+        if "dead-letters" in container and self.storage.schedule.clock.ms - asked_ms > GIVEN_UP_MS:
+            self.late_letters(data)
         self.storage.refuse("a blob")
         self.inner.put(container, path, data)
         self.storage.schedule.seam("answered: put")
