@@ -31,17 +31,20 @@ class NotPossibleError(Exception):
     """The ledger is not as the person thought; the message says how it is."""
 
 
-def start_topic(sink: Sink, name: str) -> dict[int, Position]:
+def start_topic(sink: Sink, name: str, from_group: str = "") -> dict[int, Position]:
     """Every partition of the topic has its position, by the route's `start`; those it had already stay.
 
-    At deployment this covers what a host could skip before Python first runs.
+    At deployment this covers what a host could skip before Python first runs. Where `from_group` has committed an
+    offset, another sink has taken what lies below it: the position is there.
     """
     topic = sink.topic(name)
     state = sink.kafka.topic(name)
     if state is None:
         raise TransientError(f"{name}: Kafka has no such topic; create it")
     absent = [p for p in range(state.partitions) if p not in topic.ledger.positions()]
-    found = places(sink.kafka, topic.row, topic.group, absent, {})
+    committed = sink.kafka.committed(from_group, name) if from_group else {}
+    found = {p: Position(p, at, at, topic.row.topic_id) for p, at in committed.items() if p in absent}
+    found |= places(sink.kafka, topic.row, topic.group, [p for p in absent if p not in found], {})
     open_ones = [p for p in absent if p not in found]
     ends = sink.kafka.end_offsets(name, open_ones, committed_only=False) if open_ones else {}
     found |= {p: Position(p, end, end, topic.row.topic_id) for p, end in ends.items()}

@@ -22,7 +22,7 @@ EXIT_FAULTS = 2
 def start(sink: Sink, asked: argparse.Namespace) -> int:
     """Give every partition its position, by the route's `start`: a step of the deployment."""
     for name in asked.topic or sink.settings.topics:
-        for partition, position in sorted(operate.start_topic(sink, name).items()):
+        for partition, position in sorted(operate.start_topic(sink, name, asked.from_group).items()):
             print(f"{name} {partition} begins at {position.next_offset}")
     return 0
 
@@ -119,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
     }
     for name in ("start", "gaps", "audit"):
         made[name].add_argument("topic", nargs="*", help="all that have a route, if none is named")
+    made["start"].add_argument("--from-group", default="", help="begin where this consumer group has committed")
     made["release"].add_argument("topic")
     made["release"].add_argument("gap", help="the key that `gaps` shows")
     made["skip"].add_argument("topic")
