@@ -38,7 +38,7 @@ ROUNDS_MAX = 3
 TOPIC_READ_EVERY_S = 10.0
 # When a topic was made again, a host can still hold lists of its earlier life: what it retries, without end, and
 # what waits behind that. For so long its lists only say where to look.
-EARLIER_LIFE_S = 24 * 3600
+EARLIER_LIFE_S = 30 * 24 * 3600
 
 
 @dataclass(slots=True)

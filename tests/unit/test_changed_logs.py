@@ -62,7 +62,7 @@ def test_a_list_of_a_topics_earlier_life_is_not_taken_for_the_new_ones_records(
     assert (said_of["next_offset"], said_of["end_offset"]) == (1, 3)
 
 
-def test_a_day_after_a_topic_was_made_again_its_batches_are_taken_as_they_come() -> None:
+def test_long_after_a_topic_was_made_again_its_batches_are_taken_as_they_come() -> None:
     """To read everything twice for ever would be a high price for a list that nobody holds any more."""
     world = World()
     world.kafka.create(TOPIC, 1)

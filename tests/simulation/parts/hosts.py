@@ -51,9 +51,16 @@ class Host:
         log, at = self.kafka.logs[p], self.kafka.committed_at.get(p)
         if at is None or not log.low <= at <= log.end:
             if self.latest:
-                self.skipped += [(p, o) for o in range(self.positions().get(p, 0), log.end)]
+                self._skips(p, log.end)
             return log.end if self.latest else log.low
         return at
+
+    def _skips(self, p: int, end: int) -> None:
+        """`autoOffsetReset: Latest` steps over what is there; inside a list that has begun nothing shows it."""
+        stepped_over = [(p, o) for o in range(self.positions().get(p, 0), end)]
+        self.skipped += stepped_over
+        if any(seen.partition == p for seen in self.listed):
+            self.kafka.hidden |= set(stepped_over)
 
     def poll(self) -> None:
         """A few records of each partition come into the list, in runs, unless it is full."""
@@ -62,6 +69,8 @@ class Host:
         for p in sorted(self.fetch):
             log = self.kafka.logs[p]
             if not log.low <= self.fetch[p] <= log.end:
+                if self.latest:
+                    self._skips(p, log.end)
                 self.fetch[p] = log.end if self.latest else log.low
             for _ in range(self.schedule.rng.randint(1, 6)):
                 if self.fetch[p] >= log.stable:
