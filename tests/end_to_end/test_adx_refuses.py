@@ -236,6 +236,8 @@ def test_while_adx_is_down_only_sweeps_ask_it_and_it_recovers_by_itself(
         assert ages < 2 * SWEEPS_MAX
         sweeper.sweep()
 
+    # A call that was given up goes on by itself for a while.
+    wait_until("the calls have ended", lambda: calls_left(sweeper) == CALLS_MAX, LANDS_WITHIN_S)
     asked, began = len(dm_proxy.seen), time.monotonic()
     place.deliver(other, flights(*range(REFUSALS_MAX, 9)))
     assert len(dm_proxy.seen) == asked
