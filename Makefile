@@ -61,9 +61,8 @@ check: tools-python $(PYTHON_STAMP)
 	$(if $(wildcard tests/checks/test_*.py),$(PY) -m pytest -q tests/checks)
 
 # A file's tests stay together, since they share what they start. Three processes keep two cores busy: most tests wait.
-# In the order of folders, so that the end is the many short files of tests/unit, and no process waits for a long one.
 test: setup
-	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 # Needs Python alone: neither Kafka nor Azurite runs.
 simulate: tools-python $(PYTHON_STAMP)
