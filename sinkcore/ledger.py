@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from sinkcore import table as rows
+from sinkcore import transaction as rows
 from sinkcore.errors import ConflictError, LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
 from sinkcore.ledger_rows import (
     TOPIC_KEY,
@@ -35,8 +35,9 @@ from sinkcore.ledger_rows import (
     topic_values,
 )
 from sinkcore.segment import Segment, State
-from sinkcore.table import OPERATIONS_MAX, Operation, Row, Table
+from sinkcore.table import Row, Table
 from sinkcore.telemetry import event
+from sinkcore.transaction import OPERATIONS_MAX, Operation
 
 TOPICS_PARTITION = "=topics"
 # What a commit needs beside its cursors: the segment's row and its open row.

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sinkcore import table as rows
+from sinkcore import transaction as rows
 from sinkcore.errors import LedgerError
 from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_from_json, ranges_to_json
-from sinkcore.table import Operation, Row
+from sinkcore.table import Row
+from sinkcore.transaction import Operation
 
 T = TypeVar("T")
 

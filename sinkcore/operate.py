@@ -18,7 +18,7 @@ from sinkcore.records import slices_of
 from sinkcore.segment import Segment
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
-from sinkcore.table import OPERATIONS_MAX
+from sinkcore.transaction import OPERATIONS_MAX
 
 if TYPE_CHECKING:
     import azure.functions as func

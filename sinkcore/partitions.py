@@ -12,8 +12,8 @@ from sinkcore.drain import drain
 from sinkcore.ledger_rows import Cursor, Gap, Position
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
-from sinkcore.table import OPERATIONS_MAX
 from sinkcore.telemetry import event
+from sinkcore.transaction import OPERATIONS_MAX
 
 # A position that has not moved for so many sweeps, with records above it, is one that nobody serves.
 SILENT_SWEEPS = 3

@@ -10,8 +10,8 @@ from sinkcore.clock import Deadline
 from sinkcore.ledger_rows import Position
 from sinkcore.segment import Blob, Segment, folder_of, started_ms
 from sinkcore.sink import Sink, Topic
-from sinkcore.table import OPERATIONS_MAX
 from sinkcore.telemetry import event
+from sinkcore.transaction import OPERATIONS_MAX
 
 # So many segments a topic and round: with the positions that they touch they fit a transaction.
 SEGMENTS_MAX = 40

@@ -7,28 +7,26 @@ ledger code on Azure, on Azurite and in a simulation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     ResourceExistsError,
     ResourceNotFoundError,
     ServiceRequestError,
 )
-from azure.data.tables import EntityProperty, TableClient, UpdateMode
+from azure.core.rest import HttpRequest
+from azure.data.tables import EntityProperty, TableClient
 
 from sinkcore.errors import ConflictError, OutcomeUnknownError, TransientError
+from sinkcore.transaction import CONTENT_TYPE, Operation, Reply, code_in, content_of, read_reply
 
-# Source: "Performing entity group transactions"; 101 operations end in a garbled reply, not in an error.
-OPERATIONS_MAX = 100
 # Source: "Understanding the Table service data model": 64 KiB of UTF-16.
 PROPERTY_MAX_CHARS = 32_000
-
-Value = str | int | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +41,6 @@ class Row:
     values: Mapping[str, Any]
     etag: str
     age_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One step of a transaction. Made by `create`, `replace`, `merge` and `delete`, never directly: a match
-    condition left out would overwrite silently."""
-
-    kind: Literal["create", "replace", "merge", "delete"]
-    key: str
-    values: Mapping[str, Value] = field(default_factory=dict)
-    etag: str = ""
-
-
-def create(key: str, values: Mapping[str, Value]) -> Operation:
-    """Add an entity; a conflict if there is one."""
-    return Operation("create", key, values)
-
-
-def replace(key: str, values: Mapping[str, Value], etag: str) -> Operation:
-    """Put `values` in the place of all properties; a conflict unless the entity still has `etag`."""
-    return Operation("replace", key, values, etag)
-
-
-def merge(key: str, values: Mapping[str, Value], etag: str) -> Operation:
-    """Set `values` and leave other properties; a conflict unless the entity still has `etag`."""
-    return Operation("merge", key, values, etag)
-
-
-def delete(key: str, etag: str) -> Operation:
-    """Remove an entity; a conflict unless it still has `etag`."""
-    return Operation("delete", key, {}, etag)
 
 
 class Table(Protocol):
@@ -102,20 +69,38 @@ class AzureTable:
 
     def __init__(self, client: TableClient) -> None:
         self._client = client
+        self._endpoint = f"{client.scheme}://{client._primary_hostname}"
 
     def transact(self, partition: str, operations: Sequence[Operation]) -> list[str]:
         """See Table.
 
         Source: a transaction is atomic within one PartitionKey (entity group transactions). The SDK sends a
         POST again on 503, so that our own success can come back as a conflict (docs/ledger.md, "Doubtful
-        replies").
+        replies"): its client is built without retries.
         """
-        assert 0 < len(operations) <= OPERATIONS_MAX, len(operations)
+        content = content_of(f"{self._endpoint}/{self._client.table_name}", partition, operations)
+        headers = {
+            "Content-Type": CONTENT_TYPE,
+            "x-ms-version": self._client.api_version,
+            "DataServiceVersion": "3.0",
+            "Accept": "application/json",
+        }
+        request = HttpRequest("POST", f"{self._endpoint}/$batch", headers=headers, content=content)
         try:
-            replies = self._client.submit_transaction([_sdk_operation(partition, op) for op in operations])
+            # The generated client beneath signs and sends what it is given; unless streamed, it refuses multipart.
+            response = self._client._client.send_request(request, stream=True)
+            body = response.read()
+        except (ServiceRequestError, ClientAuthenticationError) as error:
+            raise _not_sent(error) from None
         except AzureError as error:
-            raise _write_error(error) from None
-        return [str(reply.get("etag") or "") for reply in replies]
+            raise _unclear(getattr(error, "status_code", None)) from None
+        if response.status_code == 202:
+            reply = read_reply(body, len(operations))
+        else:
+            reply = Reply(response.status_code, [], code_in(body))
+        if reply.etags:
+            return reply.etags
+        raise _write_error(reply)
 
     def get(self, partition: str, key: str) -> Row | None:
         """See Table."""
@@ -182,21 +167,6 @@ class _ServerDate:
         self.at = parsedate_to_datetime(date) if date else None
 
 
-def _sdk_operation(partition: str, operation: Operation) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    entity: dict[str, Any] = {"PartitionKey": partition, "RowKey": operation.key}
-    for name, value in operation.values.items():
-        # A plain int is sent as Int32, and one above its range raises a TypeError that names no property.
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        entity[name] = EntityProperty(value, "Edm.Int64") if is_number else value
-    if operation.kind == "create":
-        return "create", entity, {}
-    options = {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified}
-    if operation.kind == "delete":
-        return "delete", entity, options
-    mode = UpdateMode.REPLACE if operation.kind == "replace" else UpdateMode.MERGE
-    return "update", entity, {"mode": mode, **options}
-
-
 def _row(entity: Any, date: _ServerDate) -> Row:
     values = {
         name: value.value if isinstance(value, EntityProperty) else value
@@ -213,23 +183,33 @@ def _code(error: AzureError) -> str:
     return str(getattr(code, "value", code) or "")
 
 
-def _write_error(error: AzureError) -> Exception:
-    """What a failed write means. The service's own text is left out: it can hold an entity's values."""
-    status = getattr(error, "status_code", None)
+def _not_sent(error: AzureError) -> TransientError:
+    what = type(error).__name__
+    return TransientError(
+        f"ledger: the transaction could not be sent ({what}); check the storage connection and its identity"
+    )
+
+
+def _unclear(status: int | None) -> OutcomeUnknownError:
+    return OutcomeUnknownError(f"ledger: a transaction ended without a clear answer ({status}); ask it")
+
+
+def _write_error(reply: Reply) -> Exception:
+    """What a refused write means. The service's own text is left out: it can hold an entity's values."""
+    status, code = reply.status, reply.code
     if status in (409, 412):
-        return ConflictError(f"ledger: {status} {_code(error)} on a transaction; read the segment row")
-    if isinstance(error, ServiceRequestError):
-        return TransientError("ledger: the transaction could not be sent; check the storage connection")
-    if status is None or status >= 500:
-        return OutcomeUnknownError(f"ledger: a transaction ended without a clear answer ({status}); ask it")
-    return _refusal(error)
+        return ConflictError(f"ledger: {status} {code} on a transaction; read the segment row")
+    return _refused(status, f"{status} {code}") if 400 <= status < 500 else _unclear(status)
 
 
 def _refusal(error: AzureError) -> TransientError:
     status = getattr(error, "status_code", None)
+    return _refused(status or 0, f"{status} {_code(error)}" if status else type(error).__name__)
+
+
+def _refused(status: int, what: str) -> TransientError:
     advice = {
         403: "give the app's identity the role Storage Table Data Contributor, or check key and firewall",
         404: "the ledger table is missing; if it was dropped, restore it, and for a new one run sinkctl start",
-    }.get(status or 0, "the call will be made again")
-    what = f"{status} {_code(error)}" if status else type(error).__name__
+    }.get(status, "the call will be made again")
     return TransientError(f"ledger: storage answered {what}; {advice}")

@@ -22,7 +22,8 @@ from localrunner.demo.kusto import DB, METADATA
 from sinkcore.clients import build_app
 from sinkcore.settings import read_settings
 from sinkcore.sink import Sink
-from sinkcore.table import Operation, Row
+from sinkcore.table import Row
+from sinkcore.transaction import Operation
 
 BATCH_RECORDS = 5_000
 ROUNDS, QUICK_ROUNDS = 15, 1

@@ -22,7 +22,7 @@ ORDER = (
     *("fields", "routing", "drift"),
     *("registry",),
     *("kafka", "gaps", "reading", "kafkalog"),
-    *("table", "staging", "ingest", "failures", "landed", "deadletters"),
+    *("transaction", "table", "staging", "ingest", "failures", "landed", "deadletters"),
     *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),
     *("stage", "start", "holes", "sink"),
     *("drain", "partitions", "mend", "reopen", "unfinished", "retention", "sweep"),

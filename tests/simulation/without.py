@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from sinkcore.errors import ConflictError
 from sinkcore.failures import FailedIngestion, FailedIngestions
 from sinkcore.gaps import Answer, KafkaLog, TopicState
-from sinkcore.table import Operation, Row, Table
+from sinkcore.table import Row, Table
+from sinkcore.transaction import Operation
 
 if TYPE_CHECKING:
     from tests.simulation.parts.simulation import Guards

@@ -9,7 +9,8 @@ from typing import Any
 from sinkcore.errors import OutcomeUnknownError
 from sinkcore.failures import FailedIngestion
 from sinkcore.segment import Blob
-from sinkcore.table import Operation, Row, Table
+from sinkcore.table import Row, Table
+from sinkcore.transaction import Operation
 
 
 class Stopped(BaseException):

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from sinkcore.errors import ConflictError
 from sinkcore.failures import HIDDEN_S, FailedIngestion, read_message
 from sinkcore.segment import Blob
-from sinkcore.table import OPERATIONS_MAX, PROPERTY_MAX_CHARS, Operation, Row
+from sinkcore.table import PROPERTY_MAX_CHARS, Row
+from sinkcore.transaction import OPERATIONS_MAX, Operation
 
 T = TypeVar("T")
 

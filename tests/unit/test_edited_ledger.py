@@ -11,8 +11,9 @@ from azure.data.tables import TableServiceClient
 from sinkcore.errors import LedgerError, SinkError, TransientError
 from sinkcore.ledger import TOPICS_PARTITION, Ledger
 from sinkcore.ledger_rows import Gap
-from sinkcore.table import AzureTable, Operation, create, merge
-from sinkcore.table import replace as replaced
+from sinkcore.table import AzureTable
+from sinkcore.transaction import Operation, create, merge
+from sinkcore.transaction import replace as replaced
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 

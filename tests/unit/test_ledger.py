@@ -248,14 +248,14 @@ def test_a_group_becomes_a_key_that_table_storage_takes(group: str, key: str) ->
     assert key_of(group) == key
 
 
-def test_no_module_but_the_table_makes_operations_by_hand() -> None:
+def test_no_module_but_the_transaction_makes_operations_by_hand() -> None:
     """A forgotten match condition overwrites another invocation's position without a word."""
     from pathlib import Path
 
     import sinkcore
 
     for path in Path(sinkcore.__file__).parent.rglob("*.py"):
-        if path.name != "table.py":
+        if path.name != "transaction.py":
             source = path.read_text()
             assert "Operation(" not in source, path
             assert "upsert" not in source, path

@@ -9,7 +9,8 @@ import pytest
 from azure.data.tables import TableServiceClient
 
 from sinkcore.errors import ConflictError, TransientError
-from sinkcore.table import OPERATIONS_MAX, AzureTable, Table, create, delete, merge, replace
+from sinkcore.table import AzureTable, Table
+from sinkcore.transaction import OPERATIONS_MAX, create, delete, merge, replace
 from tests.support.memory import MemoryTable
 
 

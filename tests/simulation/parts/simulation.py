@@ -21,7 +21,7 @@ from sinkcore.partitions import Seen
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.sweep import Sweeper
-from sinkcore.table import Operation
+from sinkcore.transaction import Operation
 from tests.simulation.parts.adx import Adx
 from tests.simulation.parts.hosts import Host
 from tests.simulation.parts.kafka import TOPIC, Kafka

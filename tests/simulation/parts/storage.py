@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sinkcore.errors import ConflictError, OutcomeUnknownError, TransientError
-from sinkcore.table import Operation, Row
+from sinkcore.table import Row
+from sinkcore.transaction import Operation
 from tests.simulation.parts.schedule import Schedule
 from tests.support.memory import MemoryBlobs, MemoryTable
 
