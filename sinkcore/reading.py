@@ -203,8 +203,10 @@ class Reader:
             while reading.open and not deadline.is_past():
                 message = consumer.poll(min(wait_s, deadline.left_s()))
                 if message is not None:
-                    # Source: `consume` with a time-out waits until it has all that it was asked for.
-                    self._take(consumer, reading, [message, *consumer.consume(CHUNK_RECORDS, 0)], deadline)
+                    # Source: `consume` with a time-out waits until it has all that it was asked for. A question is
+                    # mostly settled by a partition's first record; the rest is then dropped by librdkafka, unseen.
+                    more = consumer.consume(CHUNK_RECORDS, 0) if self._config is WIDE else []
+                    self._take(consumer, reading, [message, *more], deadline)
                 elif not deadline.is_past():
                     self._compare(consumer, reading, set(reading.open), deadline)
                 wait_s = wait_s * 2 if message is None else SILENCE_S
@@ -222,7 +224,9 @@ class Reader:
         done = (before - reading.open.keys()) | stuck
         if done and reading.open:
             consumer.incremental_unassign([TopicPartition(reading.topic, p) for p in done])
-            consumer.incremental_assign(_places(reading, stuck & reading.open.keys()))
+            again = stuck & reading.open.keys()
+            if again:
+                consumer.incremental_assign(_places(reading, again))
 
     def _look_up(self, consumer: Consumer, reading: _Reading, deadline: Deadline) -> None:
         """Questions about what does not exist are answered."""

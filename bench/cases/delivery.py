@@ -87,7 +87,7 @@ def run(options: Options) -> Iterator[Result]:
         brokers = running.addresses["kafka"]
         batches = {lane: _batches(brokers, lane, rounds + 1) for lane in LANES}
         values = {**running.plan.values, "SINK_TOPICS_MAPPING": json.dumps(routes), "SINK_LEDGER_TABLE": "bench"}
-        sink = build_app(read_settings(values)).sink
+        sink = build_app(read_settings(values), new_ledger=True).sink
         work = {lane: _deliveries(sink, lane, batches[lane]) for lane in LANES}
         cpu_s: dict[Lane, list[float]] = {lane: [] for lane in LANES}
         took_s: dict[Lane, list[float]] = {lane: [] for lane in LANES}
