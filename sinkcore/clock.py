@@ -16,6 +16,9 @@ class Clock(Protocol):
     def monotonic_s(self) -> float:
         """Seconds since some moment, never going back."""
 
+    def rest(self, seconds: float) -> None:
+        """So much time has passed, in which others had the machine."""
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -27,6 +30,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """See Clock."""
         return time.monotonic()
+
+    def rest(self, seconds: float) -> None:
+        """See Clock."""
+        time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)

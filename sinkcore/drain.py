@@ -16,6 +16,10 @@ from sinkcore.telemetry import event
 STEP_RECORDS = 5_000
 STEP_BYTES = 64 * 1024 * 1024
 STEP_BUDGET_S = 10.0
+# A drain has a worker, Kafka and storage in common with live batches: behind each step it rests for this share of
+# what the step took, so that they come through.
+REST_SHARE = 0.5
+REST_MAX_S = 1.0
 
 
 def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> list[Gap]:
@@ -48,6 +52,7 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
     step = STEP_RECORDS
     first, reached, records = cursor.next_offset, cursor.next_offset, 0
     while cursor.next_offset < end and not turn.is_past() and not is_held_back(sink, topic):
+        began = Deadline.after(sink.clock, STEP_BUDGET_S)
         answer = sink.kafka.read(
             topic.name,
             {cursor.partition: (cursor.next_offset, end)},
@@ -88,6 +93,8 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
         if moved is None:
             break
         cursor = moved
+        if cursor.next_offset < end:
+            sink.clock.rest(min(turn.left_s(), REST_MAX_S, REST_SHARE * began.spent_s()))
     if isinstance(cursor, Gap) and reached > first:
         event("gap_repaired", topic=topic.name, partition=cursor.partition, next_offset=first, end_offset=reached)
     return records

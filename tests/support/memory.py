@@ -36,6 +36,9 @@ class ManualClock:
     def monotonic_s(self) -> float:
         return self.ms / 1000
 
+    def rest(self, seconds: float) -> None:
+        self.advance(seconds)
+
     def advance(self, seconds: float) -> None:
         self.ms += int(seconds * 1000)
 

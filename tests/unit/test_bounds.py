@@ -118,6 +118,9 @@ class Skewed:
     def monotonic_s(self) -> float:
         return self.true.clock.monotonic_s()
 
+    def rest(self, seconds: float) -> None:
+        self.true.clock.rest(seconds)
+
 
 @pytest.mark.parametrize("worker", [-HOUR_MS, 0, HOUR_MS])
 @pytest.mark.parametrize("sweeper", [-HOUR_MS, 0, HOUR_MS])

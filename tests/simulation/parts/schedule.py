@@ -49,6 +49,10 @@ class HostClock:
     def monotonic_s(self) -> float:
         return (self.true.ms - (self.behind_ms if self.still == "monotonic" else 0)) / 1000
 
+    def rest(self, seconds: float) -> None:
+        """For everybody: who rests has nothing to do meanwhile that others could come between."""
+        self.true.advance(seconds)
+
 
 @dataclass(eq=False)
 class Schedule:
