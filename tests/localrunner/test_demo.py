@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from dataclasses import replace
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,23 +40,58 @@ PROVEN = Result(
 )
 
 
-def test_the_demo_prints_one_object_and_ends_with_0_only_if_the_proof_holds() -> None:
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The mock broker keeps few records, which is enough for a host that is killed half way."""
-    demo = subprocess.run(
-        [sys.executable, "-m", "localrunner", "demo", "--kafka", "mock", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=DEMO_S,
-        check=False,
+    ready_file = tmp_path_factory.mktemp("demo") / "ready.json"
+    options = ["--kafka", "mock", "--json", "--keep", "--ready-file", str(ready_file)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "localrunner", "demo", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
+    timer = threading.Timer(DEMO_S, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        result = process.stdout.readline()
+        lines = iter(process.stdout.readline, "")
+        commands = [line.strip() for line in takewhile(lambda line: "/local/batches" not in line, lines)]
+        yield Demo(process, json.loads(result), [each for each in commands if each.startswith("curl")], ready_file)
+    finally:
+        timer.cancel()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEMO_S)
 
-    assert demo.returncode == 0, demo.stderr
-    found = json.loads(demo.stdout)
-    assert found.keys() == NAMES | {"sums_agree"}
-    assert (found["lost"], found["twice"]) == (0, 0)
-    assert sum(found["rows"].values()) + found["dead_letters"] == found["records"]
-    assert found["cpu_us_per_record"].keys() >= {"worker-0", "host-0", "adx", "azurite"}
+
+@dataclass(frozen=True)
+class Demo:
+    process: subprocess.Popen[str]
+    found: dict[str, Any]
+    commands: list[str]
+    ready_file: Path
+
+
+def test_the_demo_prints_one_object_with_the_contracts_names(demo: Demo) -> None:
+    assert demo.found.keys() == NAMES | {"sums_agree"}
+    assert (demo.found["lost"], demo.found["twice"]) == (0, 0)
+    assert sum(demo.found["rows"].values()) + demo.found["dead_letters"] == demo.found["records"]
+    assert demo.found["cpu_us_per_record"].keys() >= {"worker-0", "host-0", "adx", "azurite"}
+
+
+def test_what_is_kept_up_answers_the_commands_as_they_are_printed(demo: Demo) -> None:
+    assert len(demo.commands) == 2
+    for command in demo.commands:
+        answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
+        primary = next(frame for frame in json.loads(answer.stdout) if frame.get("TableKind") == "PrimaryResult")
+        assert sum(row[1 if "longest" in command else 2] for row in primary["Rows"]) > 0
+
+
+def test_an_interrupt_ends_a_demo_that_was_kept_up_and_all_of_its_processes(demo: Demo) -> None:
+    pids = json.loads(demo.ready_file.read_text())["pids"]
+
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.process.wait(DEMO_S) == 0, "the proof holds"
+    assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
 
 
 @pytest.mark.parametrize(
