@@ -169,6 +169,17 @@ def test_the_page_on_the_ledger_has_every_row_with_its_properties() -> None:
     }
 
 
+def test_the_page_on_the_code_has_every_module_once() -> None:
+    """Whoever reads sinkcore for the first time goes by this page."""
+    way, _, rest = text_of("docs/code.md").partition("\n## All of it\n")
+    rows = [line.split("|")[2] for line in rest.splitlines() if line.startswith("| ")]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)/?`", row) if name != "sinkctl"]
+    modules = {path.stem for path in (ROOT / "sinkcore").iterdir() if not path.name.startswith("__")}
+
+    assert sorted(listed) == sorted(modules)
+    assert set(re.findall(r"`(\w+)/?`", way)) - {"sinkcore"} <= modules
+
+
 def targets() -> set[str]:
     """The targets of the Makefile that somebody might type."""
     phony = re.search(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)
