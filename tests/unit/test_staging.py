@@ -63,6 +63,17 @@ def test_a_blob_is_there_once_it_was_put_and_until_it_is_deleted(blobs: Blobs) -
     assert not blobs.exists("no-such-container", path)
 
 
+def test_what_is_not_there_can_be_deleted(blobs: Blobs) -> None:
+    """Two sweepers remove the same old segment, and neither may stumble over the other."""
+    path = a_path()
+    blobs.put(CONTAINER, path, b"data")
+
+    for container in (CONTAINER, CONTAINER, "no-such-container"):
+        blobs.delete(container, path)
+
+    assert not blobs.exists(CONTAINER, path)
+
+
 def test_a_container_that_is_gone_is_made_again_with_the_next_blob(
     azurite: str, caplog: pytest.LogCaptureFixture
 ) -> None:
