@@ -180,11 +180,16 @@ def _repeated(sim: Simulation, dead: Counter[int]) -> Iterator[str]:
     if sim.mode != "no metadata":
         yield from (f"TWICE: record {uid}, {n} times" for uid, n in sorted(twice.items()))
         return
-    rows = {
-        s.id: sum(b.rows for b in s.blobs if b.kind == "rows" and b.state != "mended")
-        for s in sim.ledger.segments()
-    }
-    extra = sum(max(0, -(-n // rows[s]) - 1) for s, n in sim.adx.by_segment.items() if rows.get(s))
+    rows = Counter[tuple[str, str]]()
+    for segment in sim.ledger.segments():
+        for blob in segment.blobs:
+            if blob.kind == "rows" and blob.state != "mended":
+                rows[blob.table, segment.id] += blob.rows
+    times = Counter[str]()
+    for (table, segment_id), n in sim.adx.by_segment.items():
+        if rows[table, segment_id]:
+            times[segment_id] = max(times[segment_id], -(-n // rows[table, segment_id]) - 1)
+    extra = times.total()
     doubts = sum(
         counts[f"fault: {n}"]
         for n in ("killed", "frozen", "queue reply lost", "queue time-out", "lost reply", "503 after commit",

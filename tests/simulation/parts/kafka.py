@@ -58,6 +58,10 @@ class Seen:
     entry: Entry
 
 
+def _sound(uid: int) -> bytes:
+    return b'{"n":%d,"to":"%s"}' % (uid, b"odd" if uid % 2 else b"even")
+
+
 @dataclass(eq=False)
 class Kafka:
     """The topic, its group's committed offsets, and the seam by which sinkcore asks (`KafkaLog`)."""
@@ -84,7 +88,7 @@ class Kafka:
         """A record, in one case of twenty a bad one and in one of twenty a tombstone, is at the log's end."""
         self.uids += 1
         drawn = self.schedule.rng.random()
-        value = b"" if drawn < 0.05 else b"bad %d" % self.uids if drawn < 0.1 else b'{"n":%d}' % self.uids
+        value = b"" if drawn < 0.05 else b"bad %d" % self.uids if drawn < 0.1 else _sound(self.uids)
         offset = self.logs[partition].append(Entry(self.uids, value, kind))
         if offset < self.logs[partition].excused_below or self.known_id() not in ("", f"id-{self.incarnation}"):
             self.repeatable.add(self.uids)

@@ -35,10 +35,13 @@ MODES = ("metadata", "no metadata", "exactly_once")
 
 
 @cache
-def _settings(mode: str) -> Settings:
+def _settings(mode: str, tables: int) -> Settings:
     route: dict[str, Any] = {"metadata": "_kafka" if mode == "metadata" else None}
+    odd = [route | {"table": "Odd", "when": {"field": "to", "equals": "odd"}}] if tables > 1 else []
     delivery = "exactly_once" if mode == "exactly_once" else "effectively_once"
-    settings = settings_of(route, SINK_DELIVERY=delivery, SINK_STAGED_BLOB_TTL_DAYS="7", SINK_DOUBT_MARGIN_S="60")
+    settings = settings_of(
+        *odd, route, SINK_DELIVERY=delivery, SINK_STAGED_BLOB_TTL_DAYS="7", SINK_DOUBT_MARGIN_S="60"
+    )
     return replace(settings, gap_max_records=60, pending_max=25)
 
 
@@ -61,6 +64,7 @@ class Profile:
     """What kind of run it is; None is drawn from the seed."""
 
     mode: str | None = None
+    tables: int | None = None
     skips: bool | None = None
     transactions: bool | None = None
     storage_faulty: float | None = None
@@ -120,6 +124,8 @@ class Simulation:
         self.mode = profile.mode or drawn_mode
         self.skips = drawn_skips if profile.skips is None else profile.skips
         self.transactional = drawn_transactions if profile.transactions is None else profile.transactions
+        # Of its own numbers, so that a seed's run is the same but for the tables.
+        self.tables = profile.tables or (2 if Random(f"tables of {self.seed}").random() < 0.4 else 1)
         self.latest = rng.random() < 0.4
         faulty = rng.choice((0.0, 0.01, 0.05)) if profile.storage_faulty is None else profile.storage_faulty
         self.kafka = Kafka(schedule, rng.randint(1, 3))
@@ -161,7 +167,7 @@ class Simulation:
 
         guards = self.profile.guards
         return Sink(
-            _settings(self.mode), table_of(self.table, guards), self.blobs, self.adx, kafka_of(self.kafka, guards),
+            self.settings, table_of(self.table, guards), self.blobs, self.adx, kafka_of(self.kafka, guards),
             clock, SameThread(), self.new_id,
         )  # fmt: skip
 
@@ -201,11 +207,11 @@ class Simulation:
     @property
     def ledger(self) -> Ledger:
         """The ledger as it is, read without faults."""
-        return Ledger(self.table.inner, _settings(self.mode).kafka.group_of(TOPIC))
+        return Ledger(self.table.inner, self.settings.kafka.group_of(TOPIC))
 
     @property
     def settings(self) -> Settings:
-        return _settings(self.mode)
+        return _settings(self.mode, self.tables)
 
     def positions(self) -> dict[int, int]:
         """The position of each partition that has one."""
