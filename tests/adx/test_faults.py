@@ -64,6 +64,18 @@ def test_a_status_is_answered_as_often_as_asked_and_to_what_matches_alone(faulty
     assert faulty.command(".show version | project ServiceType") == [{"ServiceType": "Engine"}]
 
 
+def test_a_fault_of_one_endpoint_does_not_strike_at_the_other(faulty: Double) -> None:
+    """The same command to both, and as often as asked."""
+    ask(faulty, {"do": "status", "status": 503, "role": "dm", "on": "mgmt", "count": 2})
+
+    def status(base: str) -> int:
+        body = {"db": "db", "csl": ".show version"}
+        return requests.post(f"{base}/v1/rest/mgmt", json=body, timeout=10).status_code
+
+    engine, dm = faulty.engine, faulty.dm
+    assert [status(base) for base in (engine, dm, engine, dm, engine, dm)] == [200, 503, 200, 503, 200, 200]
+
+
 def test_an_error_on_demand_has_the_code_and_permanence_that_clients_go_by(faulty: Double) -> None:
     """Those of Microsoft's pages where nothing else is asked for."""
     ask(
