@@ -130,11 +130,17 @@ class _Listener:
         return f"{scheme}://{_HOST}:{self.socket.getsockname()[1]}"
 
 
-def _listener(services: http.Services, role: Role, port: int, certificate: tls.Certificate | None) -> _Listener:
+def listening_socket(port: int) -> socket.socket:
+    """A socket of the loopback address whose connections answer without waiting for an acknowledgement."""
     # With the protocol named, asyncio sets TCP_NODELAY; without it every reply waits 40 ms for an ACK.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((_HOST, port))
+    return listening
+
+
+def _listener(services: http.Services, role: Role, port: int, certificate: tls.Certificate | None) -> _Listener:
+    listening = listening_socket(port)
     config = uvicorn.Config(
         http.app(services, role),
         http=Protocol,

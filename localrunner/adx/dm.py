@@ -193,7 +193,8 @@ class Worker:
         for request in sealed.requests:
             fault = self._faults.on_blob("delay_blob", request)
             if fault is not None:
-                self._stop.wait(fault.delay_s)
+                # A stop takes every fault back before it waits for this thread.
+                fault.released.wait(fault.delay_s)
 
     def _finish(self, sealed: Sealed, outcome: Outcome) -> None:
         """Reports first, then the messages go: a kill between them repeats a report, and loses none."""

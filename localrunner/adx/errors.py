@@ -164,12 +164,8 @@ def not_found(kind: str, name: str) -> KustoError:
 
 
 def already_exists(kind: str, name: str) -> KustoError:
-    """What is to be created is there already."""
-    return KustoError(
-        f"Entity ID '{name}' of kind '{kind}' already exists.",
-        code="BadRequest_EntityAlreadyExists",
-        kind="Kusto.Data.Exceptions.EntityAlreadyExistsException",
-    )
+    """What is to be created is there already. No page of Microsoft's has a code of its own for that."""
+    return KustoError(f"Entity ID '{name}' of kind '{kind}' already exists.")
 
 
 def wrong_endpoint(what: str, right: str) -> KustoError:

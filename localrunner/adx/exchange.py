@@ -21,7 +21,7 @@ from localrunner.adx.counters import shown
 from localrunner.adx.errors import KustoError, of_status, where
 from localrunner.adx.faults import Fault
 from localrunner.adx.observer import Observer
-from localrunner.adx.protocol import Dropped, Hanging
+from localrunner.adx.protocol import Dropped, Hanging, delayed
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ async def _carry_out(exchange: Exchange, endpoint: Endpoint, fault: Fault | None
             case "throttle":
                 raise of_status(429, "Request is denied due to throttling.")
             case "delay":
-                await asyncio.sleep(fault.delay_s)
+                await delayed(fault)
     try:
         payload = await endpoint(exchange)
     except (KustoError, ClientDisconnect):

@@ -62,7 +62,7 @@ class Fault:
     count: int | None = 1
     skip: int = 0
     met: int = 0
-    # Set once the fault is taken back: what hangs by it lets go.
+    # Set once the fault is taken back: what hangs or is delayed by it goes on.
     released: threading.Event = field(default_factory=threading.Event)
 
     def as_dict(self) -> dict[str, Any]:

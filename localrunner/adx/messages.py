@@ -18,8 +18,33 @@ from localrunner.adx.errors import IngestionError
 
 _LEVELS = {"failuresonly": 0, "none": 1, "donotreport": 1, "failuresandsuccesses": 2}
 _CONSTANT_COLUMNS = 1
+# By their numbers; Java's client writes the words, and `validationPolicyType` (ValidationPolicy.java).
+_OPTIONS = ("donotvalidate", "validatecsvinputconstantcolumns", "validatecsvinputcolumnlevelonly")
+_IMPLICATIONS = ("fail", "besteffort")
 QUEUE, TABLE, QUEUE_AND_TABLE = 0, 1, 2
 _METHODS = {"queue": QUEUE, "table": TABLE, "queueandtable": QUEUE_AND_TABLE}
+# Besides what the page lists (kusto-ingest-client-rest.md, "Ingestion message internal structure") those that the
+# clients for Python, JavaScript and Java write.
+_KNOWN_FIELDS = frozenset(
+    {
+        "additionalproperties",
+        "applicationfortracing",
+        "blobpath",
+        "clientversionfortracing",
+        "databasename",
+        "flushimmediately",
+        "id",
+        "ignoresizelimit",
+        "ingestionstatusintable",
+        "rawdatasize",
+        "reportlevel",
+        "reportmethod",
+        "retainblobonsuccess",
+        "sourcemessagecreationtime",
+        "tablename",
+        "validationpolicy",
+    }
+)
 _KNOWN_PROPERTIES = frozenset(
     {
         "authorizationcontext",
@@ -31,6 +56,7 @@ _KNOWN_PROPERTIES = frozenset(
         "ingestionmappingkind",
         "ingestionmappingreference",
         "ingestionmappingtype",
+        "mappingreference",
         "tags",
         "validationpolicy",
     }
@@ -121,7 +147,8 @@ def decode(text: str, message_id: str) -> Request:
         database=reader.text("databasename"),
         table=reader.text("tablename"),
         format=reader.property("format").lower(),
-        mapping_reference=reader.property("ingestionmappingreference"),
+        # Source: kusto-ingest-client-rest.md posts the second of these names.
+        mapping_reference=reader.property("ingestionmappingreference") or reader.property("mappingreference"),
         mapping_kind=(reader.property("ingestionmappingtype") or reader.property("ingestionmappingkind")).lower(),
         inline_mapping=reader.property("ingestionmapping"),
         tags=reader.strings("tags"),
@@ -130,18 +157,20 @@ def decode(text: str, message_id: str) -> Request:
         ignore_first_record=reader.flag(properties.get("ignorefirstrecord"), "ignoreFirstRecord"),
         even_lines=reader.validates(),
         flush_immediately=reader.flag(fields.get("flushimmediately"), "FlushImmediately"),
-        retain_blob=reader.flag(fields.get("retainblobonsuccess", True), "RetainBlobOnSuccess"),
+        # Source: kusto-ingest-client-rest.md, "Default is `false`"; every client says which.
+        retain_blob=reader.flag(fields.get("retainblobonsuccess"), "RetainBlobOnSuccess"),
         report_level=reader.choice("reportlevel", _LEVELS, 0),
         report_method=reader.choice("reportmethod", _METHODS, 0),
         status_row=reader.status_row(),
         message_id=message_id,
         fault=None,
     )
-    unknown = sorted(set(properties) - _KNOWN_PROPERTIES)
+    unknown = [name for name in body if str(name).lower() not in _KNOWN_FIELDS]
+    unknown += [name for name in extra if str(name).lower() not in _KNOWN_PROPERTIES]
     if unknown:
         reader.faulty(
             "BadRequest_IngestionPropertyNotSupportedInThisContext",
-            f"Ingestion property '{unknown[0]}' is not known to this double.",
+            f"Ingestion property '{min(unknown)[:60]}' is not known to this double.",
         )
     return _checked(request, reader)
 
@@ -261,7 +290,8 @@ class _Properties:
         Source: kusto/api/netfx/kusto-ingest-client-errors.md, "Fails only when validation policy is set to
         ValidateCsvInputConstantColumns"; that is the default (kusto/includes/ingestion-properties.md).
         """
-        value = self._properties.get("validationpolicy")
+        # Java's client writes it beside AdditionalProperties, and not in them.
+        value = self._properties.get("validationpolicy", self._fields.get("validationpolicy"))
         try:
             policy = json.loads(value) if isinstance(value, str) else value
         except ValueError:
@@ -269,11 +299,16 @@ class _Properties:
         if policy is None:
             return True
         given = {str(name).lower(): choice for name, choice in policy.items()} if isinstance(policy, dict) else {}
-        options, implications = given.get("validationoptions", 1), given.get("validationimplications", 1)
-        fits = isinstance(policy, dict) and not set(given) - {"validationoptions", "validationimplications"}
-        if not fits or not _is_one_of(options, (0, 1, 2)) or not _is_one_of(implications, (0, 1)):
+        options = _number_of(given.pop("validationoptions", 1), _OPTIONS)
+        implications = given.pop("validationimplications", given.pop("validationpolicytype", 1))
+        if (
+            not isinstance(policy, dict)
+            or given
+            or options is None
+            or _number_of(implications, _IMPLICATIONS) is None
+        ):
             self.malformed("ValidationPolicy")
-        return bool(options == _CONSTANT_COLUMNS)
+        return options in (_CONSTANT_COLUMNS, None)
 
     def status_row(self) -> StatusRow | None:
         """Where the client waits for the outcome; JavaScript's client writes these names in camelCase."""
@@ -300,8 +335,11 @@ class _Properties:
         return int(value)
 
 
-def _is_one_of(value: Any, known: tuple[int, ...]) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value in known
+def _number_of(value: Any, words: tuple[str, ...]) -> int | None:
+    """What a number, or the word for it, stands for; None where there is no such thing."""
+    if isinstance(value, str):
+        return words.index(value.lower()) if value.lower() in words else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(words) else None
 
 
 def blob_name(url: str) -> str:

@@ -71,6 +71,14 @@ class Dropped(Response):
         await asyncio.sleep(0)
 
 
+async def delayed(fault: Fault) -> None:
+    """The fault's delay is over, or the fault was taken back."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + fault.delay_s
+    while not fault.released.is_set() and (left_s := deadline - loop.time()) > 0:
+        await asyncio.sleep(min(left_s, _LOOK_S))
+
+
 class Hanging(Dropped):
     """No response for as long as the client waits; the connection is cut once the fault is taken back."""
 

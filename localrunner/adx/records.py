@@ -35,6 +35,8 @@ def extractor(paths: Sequence[Path | None]) -> Extract:
     The function raises msgspec.DecodeError if the text is not one JSON object, or not RFC 8259.
     """
     names = list(dict.fromkeys(str(path[0]) for path in paths if path and isinstance(path[0], str)))
+    if any(map(_escaped, names)):
+        return _by_any_name(paths)
     struct = msgspec.defstruct(
         "Fields",
         [(f"f{i}", msgspec.Raw, msgspec.field(default=msgspec.Raw(b""), name=n)) for i, n in enumerate(names)],
@@ -58,6 +60,23 @@ def extractor(paths: Sequence[Path | None]) -> Extract:
     return extract
 
 
+def _escaped(name: str) -> bool:
+    """Whether JSON has to escape the name; msgspec refuses such names in a struct."""
+    return msgspec.json.encode(name)[1:-1] != name.encode()
+
+
+def _by_any_name(paths: Sequence[Path | None]) -> Extract:
+    """As `extractor`, for names that no struct can have; an object of every field a record, and slower for it."""
+    decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+    steps = [None if path is None else _inner(path) for path in paths]
+
+    def extract(record: bytes) -> Tokens:
+        decode(record)  # what is no object is an error
+        return [b"" if step is None else step(record) for step in steps]
+
+    return extract
+
+
 def _inner(path: Path) -> Callable[[bytes], bytes]:
     """A function from a token to the token at `path` inside it."""
     if not path:
@@ -71,6 +90,10 @@ def _inner(path: Path) -> Callable[[bytes], bytes]:
             return further(bytes(items[step])) if step < len(items) else b""
 
         return at_index
+    if _escaped(step):
+        fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+        nothing = msgspec.Raw(b"")
+        return lambda token: further(bytes(fields(token).get(step, nothing))) if token[:1] == b"{" else b""
     one = msgspec.defstruct("Field", [("f", msgspec.Raw, msgspec.field(default=msgspec.Raw(b""), name=step))])
     decode = msgspec.json.Decoder(one).decode
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.data.tables import TableSasPermissions, TableServiceClient, UpdateMode, generate_table_sas
-from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, generate_container_sas
+from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, LinearRetry, generate_container_sas
 from azure.storage.queue import QueueClient, QueueSasPermissions, QueueServiceClient, generate_queue_sas
 
 _SAS_LIFE = timedelta(hours=24)
@@ -29,7 +29,9 @@ class Resources:
         self._container = f"adx-temp-{instance}"
         self.status_table = f"adxstatus{instance}"
         self.identity_token = identity_token
-        self.blobs = BlobServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
+        # The SDK's own retries wait 15 s and more, in which no batch would go on.
+        again = LinearRetry(backoff=1, retry_total=_RETRIES, random_jitter_range=0)
+        self.blobs = BlobServiceClient.from_connection_string(connection_string, retry_policy=again)
         self._queues = QueueServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
         self._tables = TableServiceClient.from_connection_string(connection_string, retry_total=_RETRIES)
         parts = dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from localrunner.adx import commands, mapping, mgmt
+from localrunner.adx import commands, errors, mapping, mgmt
 from localrunner.adx.errors import INGESTION_CODES
 from localrunner.adx.faults import DEEDS, POINTS
 from localrunner.adx.plans import FORMATS
@@ -30,6 +30,16 @@ def test_codes_and_formats_are_the_documented_ones() -> None:
 
     assert set(re.findall(r"`([A-Z]\w+_\w+)`", codes)) == set(INGESTION_CODES)
     assert all(f"`{name}`" in PAGE for name in FORMATS)
+
+
+def test_the_codes_of_refused_requests_are_the_documented_ones() -> None:
+    """In both directions: those that a KustoError is made with, and those that go with a status."""
+    table = PAGE.partition("## Errors of requests")[2].partition("\n## ")[0]
+    used = {name for name, _ in errors._BY_STATUS.values()} | {errors.KustoError("").code}
+    for path in ADX.rglob("*.py"):
+        used |= set(re.findall(r'code="(\w+)"', path.read_text()))
+
+    assert set(re.findall(r"`([A-Z]\w+)`", table)) == used
 
 
 def test_faults_and_counters_are_the_documented_ones() -> None:

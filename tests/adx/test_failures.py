@@ -6,7 +6,9 @@ import base64
 import json
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from azure.kusto.ingest import ReportLevel
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from localrunner.adx.errors import INGESTION_CODES, IngestionError
 from localrunner.adx.messages import decode
 from tests.adx.support import Double, wait_for
+from tests.support.proxy import Fault, blob_error, proxy_to
 
 MALFORMED = "BadRequest_MalformedIngestionProperty"
 
@@ -84,6 +87,9 @@ def test_a_failure_message_says_what_a_client_needs(double: Double) -> None:
                 '{"ValidationOptions": 3}',
                 '{"Surprise": 1}',
                 {"validationOptions": True},
+                {"validationOptions": "Whatever"},
+                {"validationPolicyType": 2},
+                {"validationOptions": [1]},
             )
         ),
         (
@@ -124,6 +130,143 @@ def test_each_fault_of_a_message_has_its_own_code(double: Double, changes: dict[
 
     assert double.outcome(uuid.UUID(body["Id"])) == code
     assert code in INGESTION_CODES
+
+
+@pytest.mark.parametrize(
+    ("properties", "named"),
+    [
+        ({"format": "json", "zipPattern": "*"}, "'zipPattern'"),
+        ({"format": "sstream"}, "'sstream'"),
+        ({"format": "json", "creationTime": "yesterday"}, "'creationtime'"),
+        ({"format": "json", "ingestionMapping": '[{"Column": "n", "Surprise": 1}]'}, "'surprise' of column 'n'"),
+        ({"format": "json", "ingestionMappingReference": "Nowhere"}, "'Nowhere'"),
+    ],
+)
+def test_what_a_message_asks_for_in_vain_is_named(double: Double, properties: dict[str, Any], named: str) -> None:
+    """An ignored property would ingest something else than what was asked for."""
+    body = a_message(double, double.table("n: long"), AdditionalProperties=properties)
+    double.queue_raw(body)
+
+    double.outcome(uuid.UUID(body["Id"]))
+    message = next(message for message in double.reported if message.IngestionSourceId == body["Id"])
+    assert named in message.Details
+
+
+def test_a_field_of_a_message_that_is_not_known_is_named_too(double: Double) -> None:
+    """Beside AdditionalProperties, where one that is ignored would be ignored for good."""
+    body = a_message(double, double.table("n: long"), Surprise=1)
+    double.queue_raw(body)
+
+    assert double.outcome(uuid.UUID(body["Id"])) == "BadRequest_IngestionPropertyNotSupportedInThisContext"
+    message = next(message for message in double.reported if message.IngestionSourceId == body["Id"])
+    assert "'Surprise'" in message.Details
+
+
+def test_a_message_as_the_page_about_rest_writes_it_is_understood(double: Double) -> None:
+    """kusto-ingest-client-rest.md: `mappingReference`, and a blob that nobody asked to keep is deleted."""
+    table = double.table("n: long")
+    double.command(f'.create table {table} ingestion json mapping \'M\' \'[{{"column": "n", "path": "$.x"}}]\'')
+    url = double.upload(b'{"x": 3}', name=f"{table}.json")
+    properties = {"authorizationContext": "token", "mappingReference": "M", "format": "multijson"}
+    double.queue_raw(
+        {
+            "Id": str(uuid.uuid4()),
+            "BlobPath": url,
+            "RawDataSize": 8,
+            "DatabaseName": "db",
+            "TableName": table,
+            "FlushImmediately": True,
+            "AdditionalProperties": properties,
+        }
+    )
+
+    wait_for("the row is there", lambda: double.query(table) == [[3]])
+    blob = double.blobs.get_blob_client("adx-double-tests", f"{table}.json")
+    wait_for("the blob is deleted", lambda: not blob.exists())
+
+
+def test_a_validation_policy_is_understood_where_java_s_client_writes_it(double: Double) -> None:
+    """Beside AdditionalProperties, in words (azure-kusto-java, IngestionBlobInfo.java, ValidationPolicy.java)."""
+    table = double.table("n: long, s: string")
+    lines = double.upload(b"1,x\n2\n", ".csv")
+    policy = {"validationOptions": "DoNotValidate", "validationPolicyType": "BestEffort"}
+    body = a_message(
+        double, table, BlobPath=lines, validationPolicy=policy, AdditionalProperties={"format": "csv"}
+    )
+    double.queue_raw(body)
+
+    assert double.outcome(uuid.UUID(body["Id"])) == "Succeeded"
+    assert sorted(double.query(table)) == [[1, "x"], [2, ""]]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reported"),
+    [
+        (301, "Download_NotTransient", ("Permanent", False)),
+        (409, "Download_NotTransient", ("Permanent", False)),
+        (503, "General_RetryAttemptsExceeded", ("Exhausted", False)),
+    ],
+)
+def test_what_storage_answers_decides_the_code_of_the_blob(
+    double: Double, status: int, code: str, reported: tuple[str, bool]
+) -> None:
+    """Storage behind a proxy that fails. What passes by itself is tried again, and then it is no failure."""
+    table = double.table("n: long")
+    address = urlsplit(double.upload(b'{"n": 1}', name=f"{table}.json"))
+    with proxy_to(f"{address.scheme}://{address.netloc}") as proxy:
+        url = address._replace(netloc=urlsplit(proxy.url).netloc).geturl()
+        proxy.faults.append(blob_error(status, "Anything"))
+        source = double.queue_blob(url, double.properties(table), 8)
+        assert double.outcome(source) == code
+        message = next(m for m in double.reported if m.IngestionSourceId == str(source))
+        assert (message.FailureStatus, message.ShouldRetry) == reported
+
+        proxy.faults[:] = [blob_error(503, "ServerBusy", times=2)]
+        assert double.outcome(double.queue_blob(url, double.properties(table), 8)) == "Succeeded"
+    assert double.query(table) == [[1]]
+
+
+def test_a_double_that_fails_by_itself_says_so_as_a_transient_failure_and_goes_on(
+    azurite: str, tmp_path: Path
+) -> None:
+    """General_InternalServerError, and a log that names the kind of error. Here its disk has gone away."""
+    own = Double(tmp_path, azurite, time_scale=0.001)
+    own.start()
+    try:
+        table = own.table("n: long")
+        spool = own.directory / "data" / "spool"
+        spool.rename(spool.with_name("away"))
+        source = own.queue_blob(own.upload(b'{"n": 1}'), own.properties(table), 8)
+        assert own.outcome(source) == "General_InternalServerError"
+        message = next(m for m in own.reported if m.IngestionSourceId == str(source))
+        assert (message.FailureStatus, message.ShouldRetry) == ("Transient", True)
+        assert "batch_failed attempt=3 error=FileNotFoundError" in own.log
+
+        spool.with_name("away").rename(spool)
+        assert own.ingest(table, b'{"n": 2}') == "Succeeded"
+        assert own.query(table) == [[2]]
+    finally:
+        own.stop()
+
+
+def test_an_account_that_fails_under_its_own_key_is_an_unknown_error(azurite: str, tmp_path: Path) -> None:
+    """Download_UnknownError, which is transient: for a blob by managed identity the double reads by itself."""
+    parts = dict(part.split("=", 1) for part in azurite.split(";") if "=" in part)
+    endpoint = urlsplit(parts["BlobEndpoint"])
+    with proxy_to(f"{endpoint.scheme}://{endpoint.netloc}") as proxy:
+        through = endpoint._replace(netloc=urlsplit(proxy.url).netloc).geturl()
+        own = Double(tmp_path, azurite.replace(parts["BlobEndpoint"], through), time_scale=0.001)
+        own.start()
+        try:
+            table = own.table("n: long")
+            url = own.upload(b'{"n": 1}', name=f"{table}.json").partition("?")[0] + ";managed_identity=system"
+            proxy.faults.append(Fault(request=f"GET .*{table}"))
+            source = own.queue_blob(url, own.properties(table), 8)
+            assert own.outcome(source) == "Download_UnknownError"
+            message = next(m for m in own.reported if m.IngestionSourceId == str(source))
+            assert (message.FailureStatus, message.ShouldRetry) == ("Transient", True)
+        finally:
+            own.stop()
 
 
 @pytest.mark.parametrize(

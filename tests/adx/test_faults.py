@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -65,6 +64,18 @@ def test_a_status_is_answered_as_often_as_asked_and_to_what_matches_alone(faulty
     assert faulty.command(".show version | project ServiceType") == [{"ServiceType": "Engine"}]
 
 
+def test_a_fault_of_one_endpoint_does_not_strike_at_the_other(faulty: Double) -> None:
+    """The same command to both, and as often as asked."""
+    ask(faulty, {"do": "status", "status": 503, "role": "dm", "on": "mgmt", "count": 2})
+
+    def status(base: str) -> int:
+        body = {"db": "db", "csl": ".show version"}
+        return requests.post(f"{base}/v1/rest/mgmt", json=body, timeout=10).status_code
+
+    engine, dm = faulty.engine, faulty.dm
+    assert [status(base) for base in (engine, dm, engine, dm, engine, dm)] == [200, 503, 200, 503, 200, 200]
+
+
 def test_an_error_on_demand_has_the_code_and_permanence_that_clients_go_by(faulty: Double) -> None:
     """Those of Microsoft's pages where nothing else is asked for."""
     ask(
@@ -92,18 +103,27 @@ def test_throttling_is_429(faulty: Double) -> None:
     assert faulty.query("print 1") == [[1]]
 
 
-def test_a_delayed_reply_comes_and_a_dropped_connection_does_not(faulty: Double) -> None:
-    """Before the request was carried out."""
-    table = faulty.table("n: long")
-    ask(
-        faulty,
-        {"do": "delay", "delay_s": 0.4, "contains": "print 1"},
-        {"do": "drop", "on": "mgmt", "contains": ".drop table"},
-    )
-    began = time.monotonic()
-
+def test_a_request_is_held_up_for_its_delay_or_until_the_fault_is_taken_back(faulty: Double) -> None:
+    """What came after it is answered before it; a short delay ends by itself."""
+    ask(faulty, {"do": "delay", "delay_s": 0.2, "contains": "print 1"})
     assert faulty.query("print 1") == [[1]]
-    assert time.monotonic() - began >= 0.4
+    name = f"Late_{uuid.uuid4().hex[:6]}"
+    (fault,) = ask(faulty, {"do": "delay", "delay_s": 600, "contains": f".create table {name}"})
+    waiting = threading.Thread(target=faulty.command, args=(f".create table {name} (n: long)",))
+    waiting.start()
+    wait_for("it is held up", lambda: _met(faulty, fault["number"]) == 1)
+
+    assert faulty.command(f".show tables | where TableName == '{name}'") == []
+    requests.delete(f"{faulty.dm}/local/faults/{fault['number']}", timeout=10)
+    waiting.join(20)
+    assert faulty.count(name) == 0
+
+
+def test_a_dropped_connection_is_a_request_that_was_not_carried_out(faulty: Double) -> None:
+    """The client cannot tell it from a lost reply."""
+    table = faulty.table("n: long")
+    ask(faulty, {"do": "drop", "on": "mgmt", "contains": ".drop table"})
+
     with pytest.raises(KustoNetworkError):
         faulty.command(f".drop table {table}")
     assert faulty.count(table) == 0
@@ -178,14 +198,19 @@ def test_a_message_that_is_delivered_again_repeats_its_rows(faulty: Double) -> N
     assert faulty.count(tagged) == 1
 
 
-def test_a_blob_can_be_held_up(faulty: Double) -> None:
-    """ADX that takes its time."""
+def test_a_blob_is_held_up_for_its_delay_or_until_the_fault_is_taken_back(faulty: Double) -> None:
+    """ADX that takes its time: the batch is sealed, and not ingested."""
     table = faulty.table("n: long")
-    ask(faulty, {"do": "delay_blob", "table": table, "delay_s": 0.5})
-    began = time.monotonic()
-
+    ask(faulty, {"do": "delay_blob", "table": table, "delay_s": 0.2})
     assert faulty.ingest(table, b'{"n": 1}') == "Succeeded"
-    assert time.monotonic() - began >= 0.5
+    (fault,) = ask(faulty, {"do": "delay_blob", "table": table, "delay_s": 600})
+    source = faulty.queue_blob(faulty.upload(b'{"n": 2}'), faulty.properties(table), 8)
+    wait_for("it is held up", lambda: _met(faulty, fault["number"]) == 1)
+
+    assert faulty.query(table) == [[1]]
+    requests.delete(f"{faulty.dm}/local/faults/{fault['number']}", timeout=10)
+    assert faulty.outcome(source) == "Succeeded"
+    assert sorted(faulty.query(table)) == [[1], [2]]
 
 
 @pytest.mark.parametrize(

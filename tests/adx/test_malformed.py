@@ -138,8 +138,8 @@ def test_the_commands_that_are_damaged_were_good(contexts: list[Context], text: 
     try:
         mgmt.execute(dm if "resources" in text else engine, text)
     except KustoError as error:
-        missing = ("BadRequest_EntityNotFound", "BadRequest_EntityAlreadyExists", "Stream_ClosingQuoteMissing")
-        assert error.code in missing  # noqa: PT017 - either outcome is right
+        missing = error.code in ("BadRequest_EntityNotFound", "Stream_ClosingQuoteMissing")
+        assert missing or "already exists" in error.message  # noqa: PT017 - either outcome is right
 
 
 def exchange(port: int, sent: bytes) -> bytes:

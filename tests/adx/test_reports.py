@@ -89,7 +89,7 @@ def test_a_blob_that_is_not_to_be_kept_is_deleted_once_it_is_ingested(double: Do
     """With the account's own key, since a client's SAS need not allow it; one that failed is kept."""
     table = double.table("n: long")
     good = a_message(double, table, RetainBlobOnSuccess=False)
-    kept = a_message(double, table)
+    kept = a_message(double, table, RetainBlobOnSuccess=True)
     bad = a_message(double, "NoSuchTable", RetainBlobOnSuccess=False)
     for message in (good, kept, bad):
         double.queue_raw(message)

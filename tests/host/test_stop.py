@@ -74,3 +74,5 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
     host.wait_log("before retry 1")
 
     assert host.stop(signal.SIGINT) == 0
+    assert "Retries end because the host stops" in host.log()
+    assert len(host.notes("attempt")) == 1

@@ -15,7 +15,7 @@ def test_a_timer_runs_on_its_schedule_once_at_a_time(hosts: Hosts) -> None:
 @app.function_name("sweep")
 @app.timer_trigger(arg_name="timer", schedule="%SCHEDULE%")
 def sweep(timer: func.TimerRequest, context: func.Context) -> None:
-    note("begin", past_due=timer.past_due, wall=time.time(), name=context.function_name)
+    note("begin", past_due=timer.past_due, name=context.function_name)
     time.sleep(1.2)
     note("end")
 """
@@ -24,7 +24,6 @@ def sweep(timer: func.TimerRequest, context: func.Context) -> None:
     ends = host.wait_notes("end", 2)
     begins = host.notes("begin")
     assert [begin["past_due"] for begin in begins[:2]] == [False, False]
-    assert begins[0]["wall"] % 1 < 0.5
     assert all(end["at"] <= begin["at"] for end, begin in zip(ends, begins[1:], strict=False))
     assert begins[0]["name"] == "sweep"
 
@@ -43,7 +42,8 @@ async def sweep(timer: func.TimerRequest, context: func.Context) -> None:
 
     runs = host.wait_notes("run", 4)
     assert [run["retry"] for run in runs[:4]] == [0, 1, 0, 1]
-    assert 0.9 < runs[2]["at"] - runs[1]["at"] < 5
+    log = host.log()
+    assert log.index("is configured to run on startup") < log.index("Executing 'Functions.sweep'")
 
 
 def kept(status: BlobClient) -> dict[str, str]:

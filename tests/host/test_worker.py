@@ -30,7 +30,7 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
     first, second = host.wait_notes("begin", 2)
     assert first["pid"] != second["pid"]
     assert first["places"] == second["places"]
-    assert 0.95 < second["at"] - first["at"] < 10
+    assert "Timeout value of 1 s exceeded by function 'Functions.take'" in host.log()
     assert not alive(first["pid"])
     eventually("the batch is committed", lambda: broker.committed(group) == {0: 2})
     assert host.status()["worker"] == second["pid"]
@@ -115,7 +115,7 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
     (begin,) = host.wait_notes("begin", 1)
     host.stop(signal.SIGKILL)
 
-    eventually("the worker is gone", lambda: not alive(begin["pid"]), timeout_s=5)
+    eventually("the worker is gone", lambda: not alive(begin["pid"]))
 
 
 def test_what_the_app_logs_is_one_line_of_the_host_with_its_facts(
