@@ -27,13 +27,15 @@ class Audit:
 
     `missing` are records that Kafka has, and nobody took. `gone` is what Kafka has no more: retention took it, or
     a person gave it up and retention followed. `unchecked` is what Kafka did not answer about within the limits.
-    What Kafka proves empty is in none of them, and what a person had replayed is no repetition.
+    What Kafka proves empty is in none of them, and what a person had replayed is no repetition. `above` counts the
+    offsets that Kafka has from the position on.
     """
 
     partition: int
     kept_from: int
     next_offset: int
     in_gaps: int
+    above: int
     missing: tuple[OffsetRange, ...]
     twice: tuple[OffsetRange, ...]
     gone: tuple[OffsetRange, ...]
@@ -64,16 +66,24 @@ def audit(sink: Sink, topic: Topic, progress: Progress = lambda _asked, _of: Non
         holes[p] = _holes(position, kept_from, [*taken[p], *_ranges(p, [*gaps, *gaps_after])])
         twice[p] = _overlaps(p, kept_from, [*taken[p], *_ranges(p, steady)])
     found = _asked_of_kafka(sink.kafka, topic.name, holes, progress)
+    ends = sink.kafka.end_offsets(topic.name, at_first, committed_only=True)
     return [
         Audit(
             p,
             max(position.kept_from, positions[p].kept_from if p in positions else 0),
             position.next_offset,
             sum(r.next_offset - r.first_offset for r in _ranges(p, gaps_after)),
+            max(0, ends.get(p, 0) - position.next_offset),
             *(tuple(ranges) for ranges in (found[p].missing, twice[p], found[p].gone, found[p].unchecked)),
         )
         for p, position in sorted(at_first.items())
     ]
+
+
+def unplaced(sink: Sink, topic: Topic) -> list[int]:
+    """The topic's partitions that have no position yet."""
+    state, positions = sink.kafka.topic(topic.name), topic.ledger.positions()
+    return [p for p in range(state.partitions if state else 0) if p not in positions]
 
 
 @dataclass(slots=True)

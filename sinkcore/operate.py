@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
-import gzip
-from base64 import b64decode
-from collections.abc import Iterator
-from dataclasses import replace
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
 
-import msgspec
-
-from sinkcore.clock import Deadline
 from sinkcore.errors import TransientError
-from sinkcore.ledger_rows import RELEASED, REPLAY, Gap, Position
-from sinkcore.records import slices_of
+from sinkcore.ledger import Ledger
+from sinkcore.ledger_rows import RELEASED, REPLAY, Cursor, Gap, Position
 from sinkcore.segment import Segment
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
 from sinkcore.transaction import OPERATIONS_MAX
-
-if TYPE_CHECKING:
-    import azure.functions as func
-
-# What a dead letter blob carries once its records have been sent again.
-REPLAYED_AS = "replayed_as"
 
 
 class NotPossibleError(Exception):
     """The ledger is not as the person thought; the message says how it is."""
 
 
-def start_topic(sink: Sink, name: str, from_group: str = "") -> dict[int, Position]:
+@dataclass(frozen=True, slots=True)
+class Begins:
+    """Where a partition begins or goes on, and by what: a group's name, a rule, or that it had a position."""
+
+    next_offset: int
+    by: str
+
+
+def known_topic(sink: Sink, name: str) -> Topic:
+    """The topic as it is in the ledger, also one that has no route any more; nothing is written.
+
+    Raises:
+        NotPossibleError: it was never started.
+    """
+    group = sink.settings.kafka.group_of(name)
+    ledger = Ledger(sink.table, group)
+    row = ledger.topic()
+    if row is None:
+        fix = "run start" if name in sink.settings.topics else _routed(sink)
+        raise NotPossibleError(f"{name}: it was never started; {fix}")
+    return Topic(name, group, ledger, row, sink.clock.monotonic_s())
+
+
+def start_topic(sink: Sink, name: str, from_group: str = "") -> dict[int, Begins]:
     """Every partition of the topic has its position, by the route's `start`; those it had already stay.
 
     At deployment this covers what a host could skip before Python first runs. Where `from_group` has committed an
     offset, another sink has taken what lies below it: the position is there.
+
+    Raises:
+        NotPossibleError: no route takes the topic, or `from_group` has committed nothing for it.
     """
-    topic = sink.topic(name)
+    if name not in sink.settings.topics:
+        raise NotPossibleError(f"{name}: no route takes it; {_routed(sink)}")
     state = sink.kafka.topic(name)
     if state is None:
         raise TransientError(f"{name}: Kafka has no such topic; create it")
-    absent = [p for p in range(state.partitions) if p not in topic.ledger.positions()]
+    had = Ledger(sink.table, sink.settings.kafka.group_of(name)).positions()
+    absent = [p for p in range(state.partitions) if p not in had]
     committed = sink.kafka.committed(from_group, name) if from_group else {}
+    if from_group and absent and not committed:
+        raise NotPossibleError(
+            f"{name}: group {from_group} has committed nothing for it; check the group's name, or leave it out"
+        )
+    topic = sink.topic(name)
     found = {p: Position(p, at, at, topic.row.topic_id) for p, at in committed.items() if p in absent}
     found |= places(sink.kafka, topic.row, topic.group, [p for p in absent if p not in found], {})
     open_ones = [p for p in absent if p not in found]
@@ -54,7 +73,9 @@ def start_topic(sink: Sink, name: str, from_group: str = "") -> dict[int, Positi
         if not topic.ledger.move(together):  # A batch has placed one of them meanwhile.
             for position in together:
                 topic.ledger.move([position])
-    return topic.ledger.positions()
+    by = {p: f"group {from_group}" for p in absent if p in committed} | dict.fromkeys(had, "had a position")
+    rule = topic.row.start
+    return {p: Begins(each.next_offset, by.get(p, rule)) for p, each in topic.ledger.positions().items()}
 
 
 def release(topic: Topic, key: str) -> Gap:
@@ -80,11 +101,37 @@ def skip_to(sink: Sink, topic: Topic, partition: int, offset: int) -> Position:
         raise NotPossibleError(
             f"{topic.name}: partition {partition} is at {position.next_offset} already; replay takes a range again"
         )
-    end = sink.kafka.end_offsets(topic.name, [partition], committed_only=False).get(partition, 0)
-    if offset > end:
+    if offset > (end := _end(sink, topic, partition)):
         raise NotPossibleError(f"{topic.name}: partition {partition} ends at {end}, below {offset}")
     _done(topic, topic.ledger.move([replace(position, next_offset=offset)]))
     return position
+
+
+def skip_record(sink: Sink, topic: Topic, partition: int, offset: int) -> Cursor:
+    """One record is given up; what was not taken before it becomes a gap, which the next sweep drains."""
+    cursor: Cursor | None = topic.ledger.positions().get(partition)
+    if cursor is None:
+        raise NotPossibleError(f"{topic.name}: partition {partition} has no position; run start first")
+    if offset < cursor.next_offset:
+        at = cursor.next_offset
+        of_it = [gap for gap in topic.ledger.gaps() if gap.partition == partition]
+        cursor = next((gap for gap in of_it if gap.next_offset <= offset < gap.end_offset), None)
+        if cursor is None:
+            raise NotPossibleError(f"{topic.name}: offset {offset} of {partition} was taken; the position is {at}")
+    elif offset >= (end := _end(sink, topic, partition)):
+        raise NotPossibleError(f"{topic.name}: partition {partition} ends at {end}; it has no offset {offset}")
+    first, rest = cursor.next_offset, None
+    if isinstance(cursor, Position):
+        moved: Cursor = replace(cursor, next_offset=offset + 1)
+        rest = Gap(partition, first, offset, RELEASED)
+    elif offset == first:
+        moved = replace(cursor, next_offset=offset + 1)
+    else:
+        moved = replace(cursor, end_offset=offset)
+        rest = Gap(partition, offset + 1, cursor.end_offset, cursor.why)
+    gaps = [rest] if rest is not None and rest.next_offset < rest.end_offset else []
+    _done(topic, topic.ledger.move([moved], gaps, sink.new_id(sink.clock.now_ms())))
+    return cursor
 
 
 def replay(sink: Sink, topic: Topic, partition: int, first: int, end: int) -> Gap:
@@ -98,43 +145,6 @@ def replay(sink: Sink, topic: Topic, partition: int, first: int, end: int) -> Ga
     gap = Gap(partition, first, end, REPLAY)
     _done(topic, topic.ledger.move([], [gap], sink.new_id(sink.clock.now_ms())))
     return gap
-
-
-def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int]]:
-    """The dead letters below `prefix` are encoded again by today's routes: path, records, and refused again.
-
-    A blob that was replayed before is left out. The new segment's id follows from the old one's, so that whoever
-    dies between the commit and the mark repeats nothing.
-    """
-    container = sink.settings.dead_letters_container
-    # What is refused again becomes a blob below the same prefix, and is not for this call.
-    for path in list(sink.blobs.names(container, prefix)):
-        if REPLAYED_AS in sink.blobs.marks(container, path):
-            continue
-        events = [
-            _event(msgspec.json.decode(line))
-            for line in gzip.decompress(sink.blobs.get(container, path)).splitlines()
-        ]
-        if not events:
-            continue
-        yield path, len(events), _replay_blob(sink, path, events)
-
-
-def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
-    name = str(events[0].topic)
-    if not sink.settings.routes_of(name):
-        raise NotPossibleError(f"{path}: no route names the topic {name}; add one")
-    topic = sink.topic(name)
-    old_id = path.rpartition("/")[2].partition(".")[0]
-    segment_id = old_id[:12] + sha256(f"{old_id} again".encode()).hexdigest()[:20]
-    again, token = replace(sink, new_id=lambda _: segment_id), sink.new_id(sink.clock.now_ms())[12:]
-    deadline = Deadline.after(sink.clock, sink.settings.invocation_max_s)
-    # Whoever died behind the commit has left a segment that may be queued by now.
-    segment = topic.ledger.segment(segment_id) or again.take_again(topic, slices_of(events), deadline, token)
-    if segment is None:
-        raise NotPossibleError(f"{path}: its records become too many blobs for one segment")
-    sink.blobs.mark(sink.settings.dead_letters_container, path, {REPLAYED_AS: segment_id})
-    return segment.dead_letters
 
 
 def retry(topic: Topic, segment_id: str | None = None) -> list[Segment]:
@@ -171,6 +181,15 @@ def _reopened(topic: Topic, segment_id: str) -> Segment | None:
     return segment
 
 
+def _routed(sink: Sink) -> str:
+    return f"SINK_TOPICS_MAPPING takes {', '.join(sink.settings.topics)}"
+
+
+def _end(sink: Sink, topic: Topic, partition: int) -> int:
+    """The end of the partition's log; 0 where there is no such partition."""
+    return sink.kafka.end_offsets(topic.name, [partition], committed_only=False).get(partition, 0)
+
+
 def _gap(topic: Topic, key: str) -> Gap:
     gap = topic.ledger.gap(key)
     if gap is None:
@@ -181,21 +200,3 @@ def _gap(topic: Topic, key: str) -> Gap:
 def _done(topic: Topic, moved: bool) -> None:
     if not moved:
         raise NotPossibleError(f"{topic.name}: it has changed meanwhile, or the ledger did not answer; look again")
-
-
-def _event(letter: dict[str, Any]) -> func.KafkaEvent:
-    """The record of a dead letter as the trigger once delivered it."""
-    import azure.functions as func
-
-    from sinkcore.records import timestamp_of
-
-    value = letter["value"]
-    return func.KafkaEvent(
-        body=b"" if value is None else b64decode(value),
-        topic=letter["topic"],
-        partition=letter["partition"],
-        offset=letter["offset"],
-        timestamp=timestamp_of(letter["timestamp_ms"]),
-        key=letter["key"],
-        headers=[{"Key": name, "Value": value} for name, value in letter["headers"]],
-    )

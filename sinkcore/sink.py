@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
 from sinkcore.drift import Drift
-from sinkcore.errors import LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
+from sinkcore.errors import LedgerError, OutcomeUnknownError, PositionMovedError, SinkError, TransientError
 from sinkcore.holes import HOLES_MAX, as_kafka_has_it, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
@@ -83,9 +83,14 @@ class Sink:
         slices = slices_of(events)
         known = self.topic(topic)
         self._hold_back(known)
-        for group in groups_of(self._moves(known, slices)):
-            partitions = {move.cursor.partition for move in group}
-            self._deliver(known, [s for s in slices if s.partition in partitions], group, deadline)
+        try:
+            for group in groups_of(self._moves(known, slices)):
+                partitions = {move.cursor.partition for move in group}
+                self._deliver(known, [s for s in slices if s.partition in partitions], group, deadline)
+        except SinkError:
+            # By the next try somebody may have moved a position past what stands in the way (`sinkctl skip`).
+            known.positions = None
+            raise
 
     def take(self, topic: Topic, move: Move, deadline: Deadline) -> bool | None:
         """One cursor is moved, and what it passes is committed and queued, as in a batch: for the sweeper.

@@ -100,10 +100,11 @@ class Stage:
         bad = [each for each in refused if each.reason != "tombstone"]
         if bad:
             first = bad[0]
+            partition, offset = first.record.partition, first.record.offset
             raise RecordError(
-                f"{topic}: {len(bad)} records refused, the first at partition {first.record.partition} "
-                f"offset {first.record.offset}: {first.reason}, {first.detail}; mend the producer and skip them, "
-                "or set SINK_ON_BAD_RECORD=dead_letter"
+                f"{topic}: {len(bad)} records refused, the first at partition {partition} offset {offset}: "
+                f"{first.reason}, {first.detail}; mend the producer and give the record up (sinkctl skip {topic} "
+                f"--partition {partition} --offset {offset}), or set SINK_ON_BAD_RECORD=dead_letter"
             )
 
     def _upload(self, bodies: Mapping[str, bytes]) -> None:

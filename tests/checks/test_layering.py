@@ -26,7 +26,7 @@ ORDER = (
     *("ledger_rows", "ledger", "cursors", "queueing", "refusals"),
     *("stage", "start", "holes", "sink"),
     *("drain", "partitions", "mend", "reopen", "unfinished", "retention", "sweep"),
-    *("audit", "operate", "triggers", "clients"),
+    *("audit", "operate", "resend", "triggers", "clients"),
 )
 # Who may import whom at the top. The operator's command line imports sinkcore, and is imported by tests alone.
 PARTS = {

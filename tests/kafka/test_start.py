@@ -184,4 +184,4 @@ def test_the_verb_says_where_each_partition_begins(
 
     assert main(["start"], environment) == 0
 
-    assert capsys.readouterr().out == f"{topic.name} 0 begins at {begins_at}\n"
+    assert capsys.readouterr().out == f"{topic.name} 0 begins at {begins_at} ({start})\n"

@@ -13,7 +13,8 @@ import pytest
 from sinkcore.audit import audit
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.mend import GONE_MAX
-from sinkcore.operate import replay, replay_dead_letters
+from sinkcore.operate import replay
+from sinkcore.resend import replay_dead_letters
 from sinkcore.segment import Segment
 from sinkcore.unfinished import CLAIM_MARGIN_S
 from tests.support.app import PARTITIONS, TOPIC, World, settings_of

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 import pytest
 
-from sinkcore import operate
+from sinkcore import operate, resend
 from sinkcore.audit import audit
-from sinkcore.errors import TransientError
+from sinkcore.errors import RecordError, TransientError
 from sinkcore.records import timestamp_ms_of, timestamp_of
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
@@ -91,6 +91,91 @@ def test_a_position_is_only_ever_skipped_forward() -> None:
         operate.skip_to(sink, sink.topic(TOPIC), 0, 21)
 
 
+def test_a_record_that_stops_a_topic_is_given_up_alone_and_the_app_that_runs_goes_on() -> None:
+    """The worker knows positions by heart, and would trust them for ever where its batch shows no hole."""
+    world = World(settings_of(SINK_ON_BAD_RECORD="fail"))
+    log = world.kafka.topics[TOPIC][0]
+    for value in (b'{"n":0}', b'{"n":1}', b"bad", b'{"n":3}'):
+        log.append(value, 0)
+    batch = world.batch([Sent(b'{"n":0}', 0), Sent(b'{"n":1}', 1), Sent(b"bad", 2), Sent(b'{"n":3}', 3)])
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch(records(0)))
+    with pytest.raises(RecordError, match=r"sinkctl skip flights --partition 0 --offset 2\)"):
+        sink.deliver(TOPIC, batch)
+
+    known = operate.known_topic(world.sink(), TOPIC)
+    before = operate.skip_record(world.sink(), known, 0, 2)
+    sink.deliver(TOPIC, batch)
+    world.sweep()
+
+    assert before.next_offset == 1
+    assert world.queued_offsets() == offsets((0, 2), (3, 4))
+    assert world.ledger.gaps() == []
+
+
+def test_a_record_inside_a_gap_is_given_up_and_the_gap_is_drained_around_it() -> None:
+    world = World()
+    log_of(world, 20)
+    sink = world.sink()
+    sink.deliver(TOPIC, world.batch(records(0)))
+    sink.deliver(TOPIC, world.batch(records(10)))
+    topic = sink.topic(TOPIC)
+
+    for offset in (4, 1, 9):
+        operate.skip_record(sink, topic, 0, offset)
+    world.sweep()
+
+    assert world.queued_offsets() == offsets((0, 1), (2, 4), (5, 9), (10, 11))
+    with pytest.raises(operate.NotPossibleError, match="offset 4 of 0 was taken; the position is 11"):
+        operate.skip_record(sink, topic, 0, 4)
+    with pytest.raises(operate.NotPossibleError, match="ends at 20; it has no offset 20"):
+        operate.skip_record(sink, topic, 0, 20)
+
+
+def test_a_group_that_has_committed_nothing_gives_no_positions() -> None:
+    """A mistyped name would otherwise begin at the topic's beginning, for good."""
+    world = World()
+    log_of(world, 5)
+    world.kafka.commits["connect-sink"] = {0: 3}
+
+    with pytest.raises(operate.NotPossibleError, match="group connect-snik has committed nothing for it"):
+        operate.start_topic(world.sink(), TOPIC, "connect-snik")
+    assert world.ledger.topic() is None
+
+    begins = operate.start_topic(world.sink(), TOPIC, "connect-sink")
+    again = operate.start_topic(world.sink(), TOPIC, "connect-snik")
+
+    assert (begins[0], begins[1]) == (operate.Begins(3, "group connect-sink"), operate.Begins(0, "earliest"))
+    assert {each.by for each in again.values()} == {"had a position"}
+
+
+def test_looking_at_a_topic_that_was_never_started_starts_nothing() -> None:
+    world = World()
+    log_of(world, 5)
+
+    with pytest.raises(operate.NotPossibleError, match="flights: it was never started; run start"):
+        operate.known_topic(world.sink(), TOPIC)
+    with pytest.raises(operate.NotPossibleError, match="weather: it was never started; SINK_TOPICS_MAPPING takes"):
+        operate.known_topic(world.sink(), "weather")
+    with pytest.raises(operate.NotPossibleError, match="weather: no route takes it; SINK_TOPICS_MAPPING takes"):
+        operate.start_topic(world.sink(), "weather")
+    assert world.ledger.topic() is None
+
+
+def test_dead_letters_can_be_read() -> None:
+    world = World()
+    bad = Sent(b"br\xc3\xb6ken", 1, key=b"\xff\x00", headers=(("type", b"x"), ("none", None)))
+    world.sink().deliver(TOPIC, world.batch([*records(0), bad]))
+
+    ((path, letter),) = resend.letters(world.sink(), TOPIC)
+
+    assert path.startswith("flights/")
+    assert (letter["offset"], letter["reason"], letter["value"]) == (1, "invalid_json", "br\u00f6ken")
+    assert letter["key"] == {"base64": "/wA="}
+    assert letter["headers"] == [["type", "x"], ["none", None]]
+    assert list(resend.letters(world.sink(), "weather/")) == []
+
+
 def test_a_range_that_is_replayed_is_taken_once_more_and_the_audit_knows() -> None:
     world = World()
     log_of(world, 10)
@@ -113,8 +198,8 @@ def test_dead_letters_go_back_whole_by_todays_routes_and_only_once() -> None:
     world.sink().deliver(TOPIC, world.batch([*records(0), bad, Sent(None, 2)]))
     world.settings = settings_of({"tombstones": "skip", "table": "Mended"})
 
-    ((path, sent, refused),) = operate.replay_dead_letters(world.sink(), TOPIC)
-    replayed = [path for path, _, _ in operate.replay_dead_letters(world.sink(), TOPIC)]
+    ((path, sent, refused),) = resend.replay_dead_letters(world.sink(), TOPIC)
+    replayed = [path for path, _, _ in resend.replay_dead_letters(world.sink(), TOPIC)]
 
     assert (sent, refused) == (2, 1)
     assert path not in replayed
@@ -134,9 +219,9 @@ def test_a_replay_of_dead_letters_that_dies_is_gone_on_with_and_repeats_nothing(
     # Somebody has mended the record: {} in the place of [].
     world.blobs.blobs[at] = gzip.compress(gzip.decompress(letters).replace(b"W10=", b"e30="))
     with suppress(Stopped):
-        list(operate.replay_dead_letters(world.stepped_sink(Steps(step, after)), TOPIC))
+        list(resend.replay_dead_letters(world.stepped_sink(Steps(step, after)), TOPIC))
 
-    list(operate.replay_dead_letters(world.sink(), TOPIC))
+    list(resend.replay_dead_letters(world.sink(), TOPIC))
     world.sweep_to_the_end()
 
     assert world.queued_offsets() == offsets((0, 2))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinkcore import operate
+from sinkcore import operate, resend
 from tests.support.app import TOPIC, World, settings_of
 from tests.support.events import Sent
 from tests.support.faults import Steps, Stopped
@@ -34,7 +34,7 @@ REFUSED = st.builds(
 
 
 def replay(world: World, prefix: str = TOPIC) -> list[tuple[str, int, int]]:
-    return list(operate.replay_dead_letters(world.sink(), prefix))
+    return list(resend.replay_dead_letters(world.sink(), prefix))
 
 
 def letters_of(world: World) -> list[dict[str, Any]]:
@@ -103,12 +103,12 @@ def test_typed_twice_each_letter_is_sent_once() -> None:
 def test_two_people_at_once_send_each_letter_once() -> None:
     """The second one has looked for the mark before the first one made it."""
     world = mended_world()
-    first = operate.replay_dead_letters(world.sink(), TOPIC)
+    first = resend.replay_dead_letters(world.sink(), TOPIC)
     other = world.sink()
     marks, other.blobs.marks = other.blobs.marks, lambda *_: {}  # type: ignore[method-assign]
 
     next(first)
-    second = list(operate.replay_dead_letters(other, TOPIC))
+    second = list(resend.replay_dead_letters(other, TOPIC))
     other.blobs.marks = marks  # type: ignore[method-assign]
     world.sweep_to_the_end()
 
@@ -124,7 +124,7 @@ def test_routes_that_change_between_a_death_and_the_next_try_change_nothing_that
     """A blob that was staged by other routes under the same name would be queued as if it held today's rows."""
     world = mended_world()
     with suppress(Stopped):
-        list(operate.replay_dead_letters(world.stepped_sink(Steps(step, after)), TOPIC))
+        list(resend.replay_dead_letters(world.stepped_sink(Steps(step, after)), TOPIC))
     before = {
         blob.path: world.blobs.blobs[blob.container, blob.path]
         for segment in world.ledger.segments()

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from sinkcore.errors import RecordError
-from sinkcore.operate import NotPossibleError, replay_dead_letters
+from sinkcore.operate import NotPossibleError
 from sinkcore.records import slices_of
+from sinkcore.resend import replay_dead_letters
 from sinkcore.routing import router_of
 from sinkcore.segment import Blob, Segment, blobs_to_json
 from sinkcore.settings import Settings

@@ -111,7 +111,8 @@ def test_an_audit_asks_kafka_about_what_the_ledger_leaves_out(
 def test_a_retry_says_what_it_found(
     environment: dict[str, str], topic_name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert until_kafka_answers(["retry", topic_name], environment) == 0
+    assert until_kafka_answers(["start"], environment) == 0
+    assert main(["retry", topic_name], environment) == 0
     assert "no failed segment" in capsys.readouterr().out
 
     assert main(["retry", topic_name, "0" * 32], environment) == 1
