@@ -47,6 +47,8 @@ def _fault(value: bytes, validator: Any) -> Fault | None:
         found = next(validator.iter_errors(instance), None)
     except RecursionError:
         return Fault("too_deep", "more levels than the validator takes")
+    except UnicodeEncodeError:
+        return None  # half a surrogate pair, which is no JSON
     except ValueError:
         return Fault("validation_failed", "more levels, or a larger number, than the validator takes")
     if found is None:

@@ -96,6 +96,7 @@ def test_without_validation_only_json_itself_is_asked_for() -> None:
         (framed(7, b'{"number": 1} 2'), "invalid_json"),
         (framed(7, b'{"number": 1, "x": "\xff"}'), "invalid_json"),
         (framed(7, b"[" * 100_000), "too_deep"),
+        (framed(7, b'{"number": 1, "\\ud800": 1}'), "invalid_json"),
         (framed(7, b'{"number": ' + b"9" * 400 + b', "_kafka": 1}'), "metadata_conflict"),
         (framed(8, b"{}"), "unknown_schema"),
         (b"\x01" + framed(7, b"{}")[1:], "decode_failed"),
