@@ -230,6 +230,9 @@ def check(case: Case, damaged: Sequence[bytes], metadata: str | None, place: Pat
 
     refused = {r.record.offset for r in result.refused}
     assert all(offset % 2 for offset in refused), "a neighbour was refused"
+    # Beside bad records all are looked at one by one, and a batch without any goes another way.
+    by_itself = [bool(encoded(case, [values[0], value, values[2]], metadata, place).refused) for value in damaged]
+    assert by_itself == [offset in refused for offset in range(1, len(values), 2)]
     readers: list[list[Row]] = [[], []]
     for body in result.bodies:
         for number, rows in enumerate(rows_of(case, body.data, metadata, place)):
