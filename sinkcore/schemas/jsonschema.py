@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jsonschema_rs
@@ -10,6 +11,7 @@ import msgspec
 from sinkcore.schemas import Schema, SchemaError
 
 _decode = msgspec.json.Decoder().decode
+_UPWARDS = re.compile(r"^(?:\.{0,2}/)+")
 
 
 def validator_of(schema: Schema) -> Any:
@@ -21,11 +23,13 @@ def validator_of(schema: Schema) -> Any:
     known: dict[str, Any] = {}
 
     def retrieve(uri: str) -> Any:
-        # The library makes a whole URI of a reference by its name.
-        for name in (uri, uri.partition("://")[2].lstrip("/"), uri.rpartition("/")[2]):
-            if name in known:
-                return known[name]
-        raise LookupError("not among the schema's references")
+        # The library makes a whole URI of a reference: by the schema's own one, where it has one.
+        if uri in known:
+            return known[uri]
+        found = [name for name in known if f"/{uri}".endswith("/" + _UPWARDS.sub("", name).replace(" ", "%20"))]
+        if not found:
+            raise LookupError("not among the schema's references")
+        return known[max(found, key=len)]
 
     try:
         _collect(schema, known)

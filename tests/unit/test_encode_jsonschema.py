@@ -131,6 +131,90 @@ def test_a_schema_that_cannot_be_used_makes_dead_letters(text: str) -> None:
     assert faults_of(result) == [(0, "decode_failed")]
 
 
+NAMED: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "leg.json", "leg.json"),
+    ({}, "common/leg.json", "common/leg.json"),
+    ({}, "a%20leg.json", "a leg.json"),
+    ({}, "./leg.json", "./leg.json"),
+    ({}, "urn:leg:1", "urn:leg:1"),
+    ({}, "https://example.com/leg.json", "https://example.com/leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "leg.json", "leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "common/leg.json", "common/leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "../leg.json", "../leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "/leg.json#/definitions/leg", "/leg.json"),
+    (
+        {"$schema": "http://json-schema.org/draft-04/schema#", "id": "http://example.com/flight.json"},
+        *("common/leg.json", "common/leg.json"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("about", "ref", "name"), NAMED)
+def test_a_reference_is_found_by_the_name_that_the_registry_has_for_it(
+    about: dict[str, Any], ref: str, name: str
+) -> None:
+    """Whatever the schema calls itself, and beside another one whose name ends alike."""
+    leg = {"type": "string", "definitions": {"leg": {"type": "string"}}}
+    root = {**about, "properties": {"leg": {"$ref": ref}}}
+    others = [
+        Reference(other, schema_of({"type": "integer"}, "JSON")) for other in ("g.json", "mon/leg.json", "1")
+    ]
+    known = KnownSchemas({1: Schema("JSON", json.dumps(root), (*others, Reference(name, schema_of(leg, "JSON"))))})
+
+    result = encoded([framed(1, b'{"leg": "EWR"}'), framed(1, b'{"leg": 1}')], known)
+
+    assert lines_of(result) == [b'{"leg": "EWR"}']
+    assert faults_of(result) == [(1, "validation_failed")]
+
+
+def test_references_of_references_are_found_and_may_be_shared() -> None:
+    base = Reference("base.json", schema_of({"type": "string"}, "JSON"))
+    sides = tuple(
+        Reference(f"{side}.json", Schema("JSON", '{"properties": {"q": {"$ref": "base.json"}}}', (base,)))
+        for side in ("left", "right")
+    )
+    root = json.dumps({"properties": {side: {"$ref": f"{side}.json"} for side in ("left", "right")}})
+
+    result = encoded(
+        [framed(1, value) for value in (b'{"left":{"q":"x"},"right":{"q":"y"}}', b'{"right":{"q":1}}')],
+        KnownSchemas({1: Schema("JSON", root, sides)}),
+    )
+
+    assert faults_of(result) == [(1, "validation_failed")]
+    assert result.refused[0].detail.startswith("at /right/q: ")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {
+            "definitions": {"a": {"$ref": "#/definitions/b"}, "b": {"$ref": "#/definitions/a"}},
+            "$ref": "#/definitions/a",
+        },
+        {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+        {"allOf": [{"not": {"not": {"$ref": "#"}}}]},
+        {"propertyNames": {"$ref": "#"}},
+    ],
+)
+def test_a_schema_that_refers_to_itself_comes_to_an_end(schema: dict[str, Any]) -> None:
+    result = encoded([framed(1, b'{"a":1}')] * 2, KnownSchemas({1: schema_of(schema, "JSON")}))
+
+    assert len(lines_of(result)) + len(result.refused) == 2
+
+
+def test_a_schema_within_itself_is_followed_as_deep_as_a_value_goes() -> None:
+    tree = KnownSchemas({1: schema_of({"properties": {"a": {"$ref": "#"}, "n": {"type": "integer"}}}, "JSON")})
+    values = [
+        b'{"a":' * depth + end + b"}" * depth for depth in (1, 100, 600) for end in (b'{"n":1}', b'{"n":""}')
+    ]
+
+    result = encoded([framed(1, value) for value in values], tree)
+
+    assert lines_of(result) == values[::2]
+    assert faults_of(result) == [(1, "validation_failed"), (3, "validation_failed"), (5, "validation_failed")]
+
+
 def test_ten_thousand_columns() -> None:
     schema = {"properties": {f"c{n}": {"type": "integer"} for n in range(10_000)}, "additionalProperties": False}
     value = json.dumps({f"c{n}": n for n in range(10_000)}).encode()
