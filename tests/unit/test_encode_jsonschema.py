@@ -17,6 +17,7 @@ from sinkcore.encode import Encoded, encode
 from sinkcore.records import slices_of
 from sinkcore.routes import Route
 from sinkcore.schemas import Reference, Schema
+from sinkcore.schemas.jsonschema import holds_itself
 from tests.support.events import Sent, events_of
 from tests.support.schemas import KnownSchemas, framed, schema_of
 from tests.unit.test_encode_json import any_pace
@@ -201,6 +202,48 @@ def test_a_schema_that_refers_to_itself_comes_to_an_end(schema: dict[str, Any]) 
     result = encoded([framed(1, b'{"a":1}')] * 2, KnownSchemas({1: schema_of(schema, "JSON")}))
 
     assert len(lines_of(result)) + len(result.refused) == 2
+
+
+def test_alternatives_within_alternatives_do_not_multiply() -> None:
+    """Sixty levels of two alternatives would keep the library that names the fault until the end of days."""
+    one = {"properties": {"c": {"$ref": "#/definitions/e"}, "t": {"const": "a"}}, "required": ["t"]}
+    two = {"properties": {"c": {"$ref": "#/definitions/e"}, "t": {"const": "b"}}, "required": ["t"]}
+    inner = {"definitions": {"e": {"oneOf": [one, two, {"type": "null"}]}}, "$ref": "#/definitions/e"}
+    outer = Schema("JSON", '{"$ref": "inner"}', (Reference("inner", schema_of(inner, "JSON")),))
+    known = KnownSchemas({1: schema_of(inner, "JSON"), 2: outer})
+    values = [
+        b'{"t":"b","c":' * depth + b'{"t":"%b"}' % end + b"}" * depth for depth in (1, 60) for end in (b"b", b"q")
+    ]
+
+    result = encoded([framed(number, value) for number in (1, 2) for value in values], known)
+
+    assert lines_of(result) == values[::2] * 2
+    assert faults_of(result) == [(offset, "validation_failed") for offset in (1, 3, 5, 7)]
+    assert [r.detail.split(":")[0] for r in result.refused[:2]] == [
+        "at /",
+        "somewhere in more than 4 levels, by a schema within itself",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "itself"),
+    [
+        ({"$ref": "#"}, True),
+        ({"definitions": {"a": {"$ref": "#/definitions/a"}}, "$ref": "#/definitions/a"}, True),
+        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"items": {"$ref": "#/$defs/a"}}}}, True),
+        ({"$defs": {"a": {"$anchor": "x"}}, "$ref": "#x"}, True),  # not looked for
+        ({"$dynamicRef": "#x"}, True),
+        (
+            {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {}}, "$ref": "#/$defs/a", "not": {"$ref": "#/$defs/b"}},
+            False,
+        ),
+        ({"$defs": {"a/b": {}, "c": [{}]}, "allOf": [{"$ref": "#/$defs/a~1b"}, {"$ref": "#/$defs/c/0"}]}, False),
+        ({"properties": {"a": {"$ref": "other.json"}}}, False),
+        (True, False),
+    ],
+)
+def test_a_schema_that_holds_itself_is_told_from_one_that_does_not(schema: Any, itself: bool) -> None:
+    assert holds_itself(schema_of(schema, "JSON")) == itself
 
 
 def test_a_schema_within_itself_is_followed_as_deep_as_a_value_goes() -> None:
