@@ -225,6 +225,31 @@ def test_alternatives_within_alternatives_do_not_multiply() -> None:
     ]
 
 
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_a_schema_that_doubles_at_each_level_is_refused(keyword: str) -> None:
+    """Forty levels would keep a worker for hours at a value that fits, and one that does not, longer than that."""
+    refs = [[{"$ref": f"#/definitions/d{level}"}] * 2 for level in range(40)]
+    doubling = {f"d{level + 1}": {keyword: refs[level]} for level in range(40)}
+    schema = {"definitions": {"d0": {}, **doubling}, "properties": {"a": {"$ref": "#/definitions/d40"}}}
+
+    result = encoded([framed(1, b'{"a": 1}')], KnownSchemas({1: schema_of(schema, "JSON")}))
+
+    assert faults_of(result) == [(0, "decode_failed")]
+    assert result.refused[0].detail.endswith("it checks one value by more than 5000 of its parts")
+
+
+def test_a_schema_of_a_thousand_alternatives_is_none_that_doubles() -> None:
+    kinds = {f"k{n}": {"properties": {"kind": {"const": n}, "next": {"$ref": "#"}}} for n in range(1000)}
+    schema = {"definitions": kinds, "anyOf": [{"$ref": f"#/definitions/{name}"} for name in kinds]}
+
+    result = encoded(
+        [framed(1, b'{"kind": 999}'), framed(1, b'{"kind": 1000}')], KnownSchemas({1: schema_of(schema, "JSON")})
+    )
+
+    assert lines_of(result) == [b'{"kind": 999}']
+    assert faults_of(result) == [(1, "validation_failed")]
+
+
 @pytest.mark.parametrize(
     ("schema", "itself"),
     [
