@@ -12,7 +12,8 @@ import msgspec
 from sinkcore.encode.jsontext import DEPTH_MAX, depth_of
 from sinkcore.encode.rows import Fault
 from sinkcore.schemas import Schema, SchemaError
-from sinkcore.schemas.jsonschema import holds_itself, validator_of
+from sinkcore.schemas.jsonparts import holds_itself
+from sinkcore.schemas.jsonschema import validator_of
 
 PATH_MAX_CHARACTERS = 200
 PATH_LEVELS_MAX = 4

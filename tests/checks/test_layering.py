@@ -213,7 +213,10 @@ def test_an_app_of_json_alone_imports_no_codec_of_schemas_and_no_registry() -> N
     imported = set(ran.stdout.split())
     others = {"google.protobuf", "jsonschema_rs", "fastavro", "sinkcore.registry"}
     codecs = {name for name in modules_in("sinkcore.encode") if any(part in name for part in OF_SCHEMAS)}
-    kinds = {f"sinkcore.schemas.{name}" for name in ("avro", "avrotext", "files", "jsonschema", "protobuf")}
+    kinds = {
+        f"sinkcore.schemas.{name}"
+        for name in ("avro", "avrological", "avrotext", "files", "jsonparts", "jsonschema", "protobuf")
+    }
 
     assert imported & (others | codecs | kinds) == set()
     assert {"sinkcore.clients", "sinkcore.encode.jsonlines"} <= imported

@@ -17,7 +17,7 @@ from sinkcore.encode import Encoded, encode
 from sinkcore.records import slices_of
 from sinkcore.routes import Route
 from sinkcore.schemas import Reference, Schema
-from sinkcore.schemas.jsonschema import holds_itself
+from sinkcore.schemas.jsonparts import holds_itself
 from tests.support.events import Sent, events_of
 from tests.support.schemas import KnownSchemas, framed, schema_of
 from tests.unit.test_encode_json import any_pace
