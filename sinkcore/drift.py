@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from sinkcore.encode.framed import FRAME_BYTES
-from sinkcore.records import Slice
+from sinkcore.records import Slice, utf8_text
 from sinkcore.routes import Route
 from sinkcore.schemas import Schemas
 from sinkcore.telemetry import event
@@ -40,7 +40,7 @@ class Drift:
             names = names_of(value)
             if names and hash(frozenset(names)) not in seen:
                 seen.add(hash(frozenset(names)))
-                shown = [name[:NAME_MAX_CHARACTERS] for name in names[:NAMES_MAX]]
+                shown = [utf8_text(name)[:NAME_MAX_CHARACTERS] for name in names[:NAMES_MAX]]
                 event("schema_seen", **_route(route), names=shown, names_left_out=len(names) - len(shown))
 
     def _look_at_ids(self, route: Route, slices: Sequence[Slice], schemas: Schemas | None, seen: set[Any]) -> None:

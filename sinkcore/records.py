@@ -150,7 +150,7 @@ def record_of(event: func.KafkaEvent) -> Record:
         key=None if key is None else base64.b64decode(key),
         value=event.get_body(),
         headers=tuple(
-            (header["Key"], None if header["Value"] is None else base64.b64decode(header["Value"]))
+            (utf8_text(header["Key"]), None if header["Value"] is None else base64.b64decode(header["Value"]))
             for header in headers
         ),
     )
@@ -174,3 +174,9 @@ def timestamp_ms_of(timestamp: str | None) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // _MILLISECOND
+
+
+def utf8_text(name: str | None) -> str:
+    """The name as text that UTF-8 can hold. One that JSON escaped can have half a surrogate pair in it: the
+    trigger's can, in the name of a header, and a record's own can."""
+    return (name or "").encode("utf-8", "replace").decode()

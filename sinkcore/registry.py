@@ -99,6 +99,8 @@ class Registry:
         if kind == "PROTOBUF" and not _is_base64(text):
             raise self._fault(f"no serialized form of the Protobuf schema at {path}, which this app needs")
         references = found.get("references") or []
+        if not isinstance(references, list):
+            raise self._fault(f"an answer to {path} whose references are no list")
         count.references += len(references)
         if depth > REFERENCE_DEPTH_MAX or count.references > REFERENCES_MAX:
             raise _Unknown  # It refers to itself, or to the whole registry: nobody can use it.
@@ -106,9 +108,9 @@ class Registry:
 
     def _reference(self, reference: Any, path: str, count: _Count, depth: int) -> Reference:
         try:
-            name, subject, version = reference["name"], reference["subject"], int(reference["version"])
+            name, subject, version = str(reference["name"]), reference["subject"], int(reference["version"])
             where = f"/subjects/{quote(subject, safe='')}/versions/{version}"
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise self._fault(f"an answer to {path} with a reference that is none") from None
         return Reference(name, self._read(where, count, depth))
 

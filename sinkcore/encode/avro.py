@@ -10,7 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from sinkcore.encode.avrofile import SYNC_BYTES, AvroWriter
-from sinkcore.encode.avrometadata import SCHEMA, Appender
+from sinkcore.encode.avrometadata import NAMES, SCHEMA, Appender
 from sinkcore.encode.avrowalk import Walker
 from sinkcore.encode.bodies import Body
 from sinkcore.encode.framed import frames_in, schema_of
@@ -34,10 +34,14 @@ class Target:
 
 
 @lru_cache(maxsize=_SCHEMAS_KEPT)
-def target_of(schema: Schema, metadata: str | None) -> Target | Fault:
-    """The target of a schema, with metadata in a field of that name; or why its records are refused."""
+def target_of(schema: Schema, format_: str, metadata: str | None) -> Target | Fault:
+    """The target of a schema, with metadata in a field of that name; or why its records are refused.
+
+    Only the reader of `apacheavro` knows logical types: to the other one they are the numbers and bytes that they
+    are, which can be any.
+    """
     try:
-        root = parse(schema)
+        root = parse(schema, logical=format_ == "apacheavro")
         if root.type != "record":
             return Fault("not_an_object", f"the schema's top level is of type {root.type}")
         if metadata in [name for name, _ in root.fields]:
@@ -50,7 +54,7 @@ def target_of(schema: Schema, metadata: str | None) -> Target | Fault:
 
 
 def _header(root: Node, metadata: str | None) -> bytes:
-    text = to_json(root)
+    text = to_json(root, () if metadata is None else NAMES)
     if metadata is not None:
         text["fields"].append({"name": metadata, "type": SCHEMA})
     return msgspec.json.encode(text)
@@ -92,7 +96,7 @@ class Avro:
             for schema_id, part in frames_in(rows):
                 yield (schema_id if isinstance(schema_id, Fault) else self._target(schema_id)), part
             return
-        target = target_of(read_own(route.schema), route.metadata)
+        target = target_of(read_own(route.schema), route.format, route.metadata)
         if isinstance(target, Target):
             marked = len(target.single_object)
             rows = rows.with_values([v[marked:] if v.startswith(target.single_object) else v for v in rows.values])
@@ -100,9 +104,10 @@ class Avro:
 
     def _target(self, schema_id: int) -> Target | Fault:
         if schema_id not in self._targets:
-            schema = schema_of(self._batch, schema_id, self._batch.route.lane.kinds)
+            route = self._batch.route
+            schema = schema_of(self._batch, schema_id, route.lane.kinds)
             self._targets[schema_id] = (
-                schema if isinstance(schema, Fault) else target_of(schema, self._batch.route.metadata)
+                schema if isinstance(schema, Fault) else target_of(schema, route.format, route.metadata)
             )
         return self._targets[schema_id]
 

@@ -36,6 +36,9 @@ SCHEMA: Mapping[str, Any] = {
 }
 """The contract's object. A key that was decoded is a string: text as it is, anything else as JSON."""
 
+NAMES = (f"{_NAMESPACE}.Metadata", f"{_NAMESPACE}.Base64")
+"""Of its types: no other type of the file can be called so."""
+
 
 class Appender:
     """Writes the metadata of one route's and segment's records."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sinkcore.schemas.avro import Node
+from sinkcore.schemas.avrological import range_of
 
 LENGTHS = 40
 """Strings up to this length, less one, are in a pattern; each costs time to compile."""
@@ -17,11 +18,14 @@ STRINGS_MAX = 32
 """Strings in the patterns of one schema."""
 _BRANCHES_MAX = 64  # of a union or an enum: those whose number takes one byte
 _FIXED_MAX_BYTES = 4096
+TYPES_MAX = 1024
+"""Types in one pattern: one that is used twice, in one that is used twice, and so on, would double each time."""
 
 # Source: the Avro specification, "Binary Encoding": zigzag integers, seven bits a byte, the last one without its
 # top bit; 32 bits take five bytes at the most, 64 bits ten.
 _INT = rb"(?:[\x80-\xff]{0,3}+[\x00-\x7f]|[\x80-\xff]{4}[\x00-\x0f])"
 _LONG = rb"(?:[\x80-\xff]{0,8}+[\x00-\x7f]|[\x80-\xff]{9}[\x00\x01])"
+_BITS = 7  # of a number, in each of its bytes
 _ASCII = b"(?:%b)" % b"|".join(b"\\x%02x[\\x00-\\x7f]{%d}" % (2 * n, n) for n in range(LENGTHS))
 _BYTES = b"(?:%b)" % b"|".join(b"\\x%02x.{%d}" % (2 * n, n) for n in range(LENGTHS))
 _FLAT = {
@@ -58,15 +62,16 @@ _STRING = Pattern(_ASCII, b"(%b)" % _BYTES)
 
 
 class Budget:
-    """How many more strings the patterns of a schema may hold."""
+    """How many more strings the patterns of a schema may hold, and how many types the one that is being made."""
 
     def __init__(self) -> None:
         self.strings = STRINGS_MAX
+        self.types = TYPES_MAX
 
 
 def pattern_of(node: Node, budget: Budget) -> Pattern | None:
     """A pattern that matches nothing but values of the type, though not all of them; None where there is none."""
-    strings = budget.strings
+    strings, budget.types = budget.strings, TYPES_MAX
     found = _pattern_of(node, budget, [])
     if found is None:
         budget.strings = strings
@@ -74,14 +79,18 @@ def pattern_of(node: Node, budget: Budget) -> Pattern | None:
 
 
 def _pattern_of(node: Node, budget: Budget, above: list[Node]) -> Pattern | None:
-    if node in above or len(above) > _BRANCHES_MAX:
-        return None  # a type within itself
+    budget.types -= 1
+    if node in above or len(above) > _BRANCHES_MAX or budget.types < 0:
+        return None  # a type within itself, or too many
     if node.type in ("string", "bytes"):
         budget.strings -= 1
         if budget.strings < 0:
             return None
     if node.type == "string":
         return _STRING
+    limits = range_of(node.type, node.logical)
+    if limits is not None:
+        return _within(*limits)
     if node.type in _FLAT:
         return Pattern.both(_FLAT[node.type])
     if node.type == "fixed":
@@ -95,6 +104,16 @@ def _pattern_of(node: Node, budget: Budget, above: list[Node]) -> Pattern | None
         known = [part for part in parts if part is not None]
         return Pattern.joined(known) if len(known) == len(parts) else None
     return None
+
+
+def _within(least: int, most: int) -> Pattern | None:
+    """Numbers as far from 0 as both limits are at the least, by a power of two: most dates are."""
+    bits = min(-least, most).bit_length()  # one less for the power, one more for the sign
+    if least >= 0:
+        return None
+    whole, rest = divmod(bits, _BITS)
+    shorter = rb"[\x80-\xff]{0,%d}+[\x00-\x7f]" % (whole - 1)
+    return Pattern.both(rb"(?:%b|[\x80-\xff]{%d}[\x00-\x%02x])" % (shorter, whole, (1 << rest) - 1))
 
 
 def _one_of(patterns: list[Pattern | None]) -> Pattern | None:

@@ -13,8 +13,8 @@ from sinkcore.encode.avropattern import Pattern
 
 Step = Callable[[bytes, int], int]
 
-EMPTY_ITEMS_MAX = 16
-"""Items without bytes in one block of an array, where fewer bytes than that are left."""
+EMPTY_ITEMS_MAX = 64
+"""Items without bytes in one block of an array. A reader makes something of each, whatever the record's size."""
 
 
 def boolean(data: bytes, at: int) -> int:
@@ -32,6 +32,18 @@ def int_(data: bytes, at: int) -> int:
 def long(data: bytes, at: int) -> int:
     """Over 64 bits."""
     return at + 1 if data[at] < 128 else number_at(data, at)[1]
+
+
+def within(least: int, most: int, bytes_max: int) -> Step:
+    """Over a number of at most so many bytes that lies between these."""
+
+    def step(data: bytes, at: int) -> int:
+        number, end = number_at(data, at, bytes_max)
+        if not least <= number <= most:
+            raise Misfit("a date or time that cannot be", at)
+        return end
+
+    return step
 
 
 def bytes_(data: bytes, at: int) -> int:
@@ -93,8 +105,7 @@ def blocks(item: Step, empty: bool) -> Step:
             if count < 0:
                 count, (size, start) = -count, number_at(data, start)
                 end = start + size
-            # A reader makes something of each item, so that even those without bytes cannot be without number.
-            if count > len(data) - start and not (empty and count <= EMPTY_ITEMS_MAX):
+            if count > (EMPTY_ITEMS_MAX if empty else len(data) - start):
                 raise Misfit(f"{count} items in {len(data) - start} bytes", at)
             if count == 0 and end is None:
                 return start

@@ -9,14 +9,18 @@ import re
 from collections.abc import Sequence
 
 from sinkcore.encode import avrosteps
-from sinkcore.encode.avrobytes import Misfit
+from sinkcore.encode.avrobytes import INT_BYTES_MAX, LONG_BYTES_MAX, Misfit
 from sinkcore.encode.avropattern import Budget, Pattern, pattern_of
 from sinkcore.encode.avrosteps import Step
 from sinkcore.encode.rows import Fault
+from sinkcore.schemas import SchemaError
 from sinkcore.schemas.avro import Node
+from sinkcore.schemas.avrological import range_of
 
 RUN_FIELDS_MAX = 64
 """Neighbouring fields of one pattern."""
+EMPTY_VALUES_MAX = 10_000
+"""Values in one that takes no bytes: a reader makes something of each, and nothing that is read bounds them."""
 
 _STEPS: dict[str, Step] = {
     "null": lambda _, at: at,
@@ -71,11 +75,17 @@ class _Compiler:
     def __init__(self) -> None:
         self._budget = Budget()
         self._records: dict[int, list[Step]] = {}
+        self._empty: dict[int, int] = {}
 
     def step(self, node: Node) -> Step:
         """The step over a value of this type."""
+        limits = range_of(node.type, node.logical)
+        if limits is not None:
+            return avrosteps.within(*limits, INT_BYTES_MAX if node.type == "int" else LONG_BYTES_MAX)
         if node.type in _STEPS:
             return _STEPS[node.type]
+        if self._empty_values(node):
+            return _STEPS["null"]
         if node.type == "record":
             return self._record(node)
         if node.type == "fixed":
@@ -87,7 +97,7 @@ class _Compiler:
         item = self.step(node.content)
         if node.type == "map":
             return avrosteps.blocks(avrosteps.sequence([avrosteps.string, item]), empty=False)
-        return avrosteps.blocks(item, empty=_is_empty(node.content, []))
+        return avrosteps.blocks(item, empty=self._empty_values(node.content) > 0)
 
     def _record(self, node: Node) -> Step:
         known = self._records.get(id(node))
@@ -123,9 +133,14 @@ class _Compiler:
         end_run()
         return steps
 
-
-def _is_empty(node: Node, above: list[Node]) -> bool:
-    """Whether values of the type take no bytes."""
-    if node.type == "record" and node not in above:
-        return all(_is_empty(of_field, [*above, node]) for _, of_field in node.fields)
-    return node.type == "null" or (node.type == "fixed" and node.size == 0)
+    def _empty_values(self, node: Node) -> int:
+        """How many values a value of the type holds, itself among them, if it takes no bytes; else 0."""
+        if node.type != "record":
+            return int(node.type == "null" or (node.type == "fixed" and node.size == 0))
+        if id(node) not in self._empty:
+            self._empty[id(node)] = 0  # inside itself it has no end
+            inner = [self._empty_values(of_field) for _, of_field in node.fields]
+            self._empty[id(node)] = 1 + sum(inner) if all(inner) else 0
+            if sum(inner) > EMPTY_VALUES_MAX:
+                raise SchemaError(f"more than {EMPTY_VALUES_MAX} of its values take no bytes")
+        return self._empty[id(node)]

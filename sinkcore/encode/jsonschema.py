@@ -9,11 +9,16 @@ from typing import Any
 
 import msgspec
 
+from sinkcore.encode.jsontext import DEPTH_MAX, depth_of
 from sinkcore.encode.rows import Fault
 from sinkcore.schemas import Schema, SchemaError
+from sinkcore.schemas.jsonparts import holds_itself
 from sinkcore.schemas.jsonschema import validator_of
 
 PATH_MAX_CHARACTERS = 200
+PATH_LEVELS_MAX = 4
+"""Of a value whose fault is looked for where the schema has alternatives that hold themselves: the library tries
+each in each of the others, which doubles its time with each level. Whether a value fits is found at once."""
 _SCHEMAS_KEPT = 1024
 _SAFE_CHARACTERS = "_-."
 _decode = msgspec.json.Decoder().decode
@@ -29,10 +34,11 @@ def check_of(schema: Schema) -> Check | Fault:
         validator = validator_of(schema)
     except SchemaError as error:
         return Fault("decode_failed", f"its schema cannot be used: {error}")
-    return lambda value: _fault(value, validator)
+    levels_max = PATH_LEVELS_MAX if holds_itself(schema) else DEPTH_MAX
+    return lambda value: _fault(value, validator, levels_max)
 
 
-def _fault(value: bytes, validator: Any) -> Fault | None:
+def _fault(value: bytes, validator: Any, levels_max: int) -> Fault | None:
     try:
         instance = _decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -44,9 +50,15 @@ def _fault(value: bytes, validator: Any) -> Fault | None:
     try:
         if validator.is_valid(instance):
             return None
+        if depth_of(value) > levels_max:
+            return Fault(
+                "validation_failed", f"somewhere in more than {levels_max} levels, by a schema within itself"
+            )
         found = next(validator.iter_errors(instance), None)
     except RecursionError:
         return Fault("too_deep", "more levels than the validator takes")
+    except UnicodeEncodeError:
+        return None  # half a surrogate pair, which is no JSON
     except ValueError:
         return Fault("validation_failed", "more levels, or a larger number, than the validator takes")
     if found is None:

@@ -10,11 +10,14 @@ from typing import Any
 import msgspec
 
 from sinkcore.encode.framed import FRAME_BYTES, schema_of
+from sinkcore.encode.jsontext import depth_of
 from sinkcore.encode.rows import Batch, Fault, Rows
 from sinkcore.records import columns_of
 from sinkcore.schemas import KINDS, Schema
 
 _SCHEMAS_KEPT = 1024
+DEPTH_MAX = 100
+"""Levels of a key. What the parser just takes, a writer with more calls above it does not."""
 _decode = msgspec.json.Decoder().decode
 
 Read = Callable[[bytes], Any]
@@ -76,8 +79,10 @@ def key_reader(schema: Schema) -> Read | Fault:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return _decode(text)
+        found = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Fault("decode_failed", "no JSON")
     except RecursionError:
         return Fault("too_deep", "more levels than the parser takes")
+    levels = depth_of(text)
+    return found if levels <= DEPTH_MAX else Fault("too_deep", f"{levels} levels; at most {DEPTH_MAX}")

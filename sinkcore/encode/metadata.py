@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sinkcore.records import columns_of, timestamp_ms_of
+from sinkcore.records import columns_of, timestamp_ms_of, utf8_text
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -87,7 +87,5 @@ def _headers_of(headers: Sequence[dict[str, str | None]]) -> dict[str, Any]:
     """The headers by name; one that occurs more than once has the list of its values, in order."""
     by_name: dict[str, list[Any]] = {}
     for header in headers:
-        # The trigger's JSON can hold half a surrogate pair in a name, which UTF-8 cannot.
-        name = (header["Key"] or "").encode("utf-8", "replace").decode()
-        by_name.setdefault(name, []).append(_text_or_base64(header["Value"]))
+        by_name.setdefault(utf8_text(header["Key"]), []).append(_text_or_base64(header["Value"]))
     return {name: values[0] if len(values) == 1 else values for name, values in by_name.items()}

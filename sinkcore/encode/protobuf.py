@@ -76,7 +76,8 @@ def _write_as(kind: type[Message], converters: Converters) -> Write:
             return _to_json(convert(parse(value)))
         except DecodeError:
             return Fault("decode_failed", f"{len(value)} bytes that are no message of its type, or one too deep")
-        except (ValueError, TypeError, json_format.Error):
+        except (ValueError, TypeError, AttributeError, LookupError, json_format.Error):
+            # The third and fourth where a schema's own well-known type lacks what that type has.
             return Fault("validation_failed", "a field holds what JSON cannot say")
         except RecursionError:
             return Fault("too_deep", "more levels than can be written")

@@ -26,10 +26,6 @@ _BY_LIBRARY = ("Any", "Struct", "Value", "ListValue")
 _WRAPPERS = ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 
 
-class NotWritableError(ValueError):
-    """A value has no place in JSON."""
-
-
 class Converters:
     """How the message types of one pool become JSON's types; `None` stands for a value that can stay as it is."""
 
@@ -40,7 +36,7 @@ class Converters:
     def of(self, kind: Descriptor) -> Convert:
         """A function from messages of this type to an object, or to what a well-known type is written as.
 
-        It raises a ValueError, or json_format.Error, for what JSON cannot say.
+        What JSON cannot say is a ValueError, TypeError, AttributeError, LookupError or json_format.Error.
         """
         found = self._known.get(kind.full_name)
         if found is None:
@@ -53,7 +49,7 @@ class Converters:
             return _to_text
         if name in _BY_LIBRARY:
             return partial(json_format.MessageToDict, descriptor_pool=self._pool)
-        if name.removesuffix("Value") in _WRAPPERS and name.endswith("Value"):
+        if name.removesuffix("Value") in _WRAPPERS and name.endswith("Value") and "value" in kind.fields_by_name:
             return _wrapped(self._one(kind.fields_by_name["value"]))
         fields = _Fields(self)
 

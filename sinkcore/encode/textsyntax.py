@@ -17,6 +17,8 @@ DELIMITERS = {"csv": b",", "tsv": b"\t", "scsv": b";", "sohsv": b"\x01", "psv": 
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _LINE_BREAK = re.compile(rb"\r?\n")
+_MARK = "\ufeff".encode()
+_MARK_ALONE = "nothing but a byte order mark"  # which readers take away, and the row with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Syntax:
     def all_rows(self, values: Sequence[bytes]) -> bool:
         """Whether every one of `values`, none of which is empty, is one row."""
         joined = b"\n".join(values)
-        if not joined.isascii() and invalid_utf8_at(joined) is not None:
+        if not joined.isascii() and (_MARK in joined or invalid_utf8_at(joined) is not None):
             return False
         if joined.count(b"\n") == len(values) - 1 and not any(byte in joined for byte in self._special_bytes()):
             return True
@@ -57,6 +59,8 @@ class Syntax:
                 return Fault("validation_failed", f"{self.at_fault(value, end)} at byte {end}")
             if end == start:
                 return Fault("validation_failed", f"an empty line at byte {start}")
+            if value[start:end] == _MARK:
+                return Fault("validation_failed", f"{_MARK_ALONE} at byte {start}")
             rows.append(value[start:end])
             start = len(value) if line_break is None else line_break.end()
         return rows
@@ -78,6 +82,8 @@ def lines_in(value: bytes) -> list[bytes] | Fault:
     if fault is not None:
         return fault
     lines = [line.removesuffix(b"\r") for line in value.split(b"\n")]
+    if _MARK in lines:
+        return Fault("validation_failed", f"a line of {_MARK_ALONE}")
     return [line for line in lines if line] or Fault("validation_failed", "nothing but line breaks")
 
 

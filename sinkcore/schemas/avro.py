@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from sinkcore.schemas import Schema, SchemaError
+from sinkcore.schemas.avrological import logical_of
 
 PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 FIXED_MAX_BYTES = 1 << 30
-_LOGICAL = ("logicalType", "precision", "scale")
 
 
 @dataclass(slots=True, eq=False)
@@ -38,21 +38,27 @@ class Node:
         return self.item
 
 
-def parse(schema: Schema) -> Node:
-    """The schema as a tree, with what it refers to.
+def parse(schema: Schema, *, logical: bool = False) -> Node:
+    """The schema as a tree, with what it refers to, and with its logical types if they are wanted.
 
     Raises:
         SchemaError: it is no Avro schema, or one that only a broken reader could read.
     """
     try:
-        return _parse(schema, {})
+        root = _parse(schema, {}, set())
+        if not logical:
+            _forget_logical(root, set())
+        return root
     except RecursionError:
         raise SchemaError("it is nested too deep") from None
 
 
-def _parse(schema: Schema, names: dict[str, Node]) -> Node:
+def _parse(schema: Schema, names: dict[str, Node], seen: set[Schema]) -> Node:
     for reference in schema.references:
-        _parse(reference.schema, names)
+        # Two that are referred to can refer to the same third.
+        if reference.schema not in seen:
+            seen.add(reference.schema)
+            _parse(reference.schema, names, seen)
     try:
         text = msgspec.json.decode(schema.text)
     except (msgspec.DecodeError, UnicodeEncodeError):
@@ -74,30 +80,33 @@ def _node(text: Any, namespace: str, names: dict[str, Node]) -> Node:
     if not isinstance(text, Mapping):
         raise SchemaError("a type is neither a name, nor an object, nor a list")
     kind = text.get("type")
-    logical = {key: text[key] for key in _LOGICAL if key in text}
     if kind in ("array", "map"):
         item = text.get("items" if kind == "array" else "values")
-        return Node(kind, item=_node(item, namespace, names), logical=logical)
+        return Node(kind, item=_node(item, namespace, names))
     if kind in ("record", "error", "enum", "fixed"):
-        return _named(text, namespace, names, logical)
+        return _named(text, namespace, names)
     found = _node(kind, namespace, names)
+    logical = logical_of(text, found.type)
     return Node(found.type, logical=logical) if logical and found.type in PRIMITIVES else found
 
 
-def _named(text: Mapping[str, Any], namespace: str, names: dict[str, Node], logical: dict[str, Any]) -> Node:
+def _named(text: Mapping[str, Any], namespace: str, names: dict[str, Node]) -> Node:
     name = text.get("name")
     own = text.get("namespace", namespace)
     if not isinstance(name, str) or not name or not isinstance(own, str | None):
         raise SchemaError("a type has no name")
     full = _full_name(name, own or "")
-    if full in names:
+    if full in names or full in PRIMITIVES:
         raise SchemaError("two types have one name")
     kind = "record" if text["type"] == "error" else str(text["type"])
-    node = names[full] = Node(kind, full, logical=logical)
+    node = names[full] = Node(kind, full)
     if kind == "enum":
         node.symbols = _strings(text.get("symbols"), "symbols")
+        if not all(map(str.isidentifier, node.symbols)):
+            raise SchemaError("a symbol is no name, and some readers give up there")
     elif kind == "fixed":
         node.size = _size(text.get("size"))
+        node.logical = logical_of(text, kind, node.size)
     else:
         _fields(node, text.get("fields"), full.rpartition(".")[0], names)
     return node
@@ -131,6 +140,15 @@ def _union(text: list[Any], namespace: str, names: dict[str, Node]) -> Node:
     if len({branch.name or branch.type for branch in branches}) < len(branches):
         raise SchemaError("a union holds one type twice")
     return Node("union", branches=branches)
+
+
+def _forget_logical(node: Node, seen: set[int]) -> None:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    node.logical = {}
+    for inner in (*(of_field for _, of_field in node.fields), *node.branches, *filter(None, [node.item])):
+        _forget_logical(inner, seen)
 
 
 def _full_name(name: str, namespace: str) -> str:

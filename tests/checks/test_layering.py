@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from sinkcore.lanes import LANES
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +46,9 @@ SDKS = {"azure.core", "azure.data", "azure.identity", "azure.kusto", "azure.stor
 IO = SDKS | {"asyncio", "concurrent", "http", "requests", "socket", "subprocess", "threading", "time", "urllib"}
 # What a start pays for: each SDK costs a tenth of a second and more, and indexing waits for it.
 IMPORTED_AT_START = {"azure.functions", "msgspec"}
+# How the modules of encode are called that a record without a schema does not need.
+OF_SCHEMAS = ("avro", "decoded", "jsonschema", "keys", "protobuf", "protojson")
+CODEC_LINES_MAX = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,48 @@ def test_a_worker_imports_no_kafka_client_before_it_has_a_question() -> None:
     assert {name for name in names if is_in(name, {"confluent_kafka"})} == set()
     assert "sinkcore.kafkalog" in names, "the walk has followed clients"
     assert any(is_in(name, {"confluent_kafka"}) for name in closure("sinkcore.clients")), "a call imports it"
+
+
+ONLY_JSON = """
+import sys
+import function_app, sinkcore.clients
+from azure.functions import KafkaEvent
+from sinkcore.encode import encode
+from sinkcore.records import slices_of
+from sinkcore.routes import Route
+event = KafkaEvent(body=b'{}', partition=0, offset=0, topic='t', timestamp='2013-01-01T10:00:00Z', key='aw==')
+route = Route('t', 'd', 'T', metadata='_kafka')
+found = encode(slices_of([event]), route, segment_id='s', record_max_bytes=9, blob_max_bytes=9)
+assert found.bodies[0].rows == 1
+print(*sys.modules)
+"""
+
+
+def test_an_app_of_json_alone_imports_no_codec_of_schemas_and_no_registry() -> None:
+    """Not at its start, and not with its first batch; in a process of its own, since others here have them all."""
+    ran = subprocess.run([sys.executable, "-c", ONLY_JSON], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = set(ran.stdout.split())
+    others = {"google.protobuf", "jsonschema_rs", "fastavro", "sinkcore.registry"}
+    codecs = {name for name in modules_in("sinkcore.encode") if any(part in name for part in OF_SCHEMAS)}
+    kinds = {
+        f"sinkcore.schemas.{name}"
+        for name in ("avro", "avrological", "avrotext", "files", "jsonparts", "jsonschema", "protobuf")
+    }
+
+    assert imported & (others | codecs | kinds) == set()
+    assert {"sinkcore.clients", "sinkcore.encode.jsonlines"} <= imported
+    assert len(codecs) > 10
+    assert codecs | kinds <= FILES.keys()
+
+
+def test_a_codec_is_a_file_that_is_read_in_one_sitting() -> None:
+    """The lane table names each codec's module; what it needs beside it is as short."""
+    lines = {module: len(FILES[module].read_text().splitlines()) for module in modules_in("sinkcore.encode")}
+    codecs = {f"sinkcore.encode.{lane.codec}" for lane in LANES.values()}
+
+    assert codecs <= lines.keys()
+    too_long = {module for module, count in lines.items() if count > CODEC_LINES_MAX}
+    assert too_long <= {"sinkcore.encode.rows"}, "which is no codec, but what each is handed"
 
 
 def test_the_walk_sees_an_import_wherever_it_stands() -> None:

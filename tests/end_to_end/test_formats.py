@@ -23,6 +23,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 
 from localrunner.demo.kusto import DB
 from localrunner.processes import wait_until
+from sinkcore.lanes import LANES
 from tests.end_to_end.whole import ANSWER_S, SETTLES_WITHIN_S, Topic, Whole, running
 from tests.support.avro import written
 from tests.support.protobuf import class_of, compiled
@@ -58,6 +59,8 @@ class Case:
             "Avro": lambda: written(FLIGHT, {"n": number}),
             "Apache": lambda: written(FLIGHT, {"n": number}),
             "Bare": lambda: written(FLIGHT, {"n": number}),
+            "Plain": lambda: written(FLIGHT, {"n": number}),
+            "Single": lambda: json.dumps([{"n": number}]).encode(),
             "Protobuf": lambda: b"\x00" + MESSAGE(n=number).SerializeToString(),
             "Descriptors": lambda: MESSAGE(n=number).SerializeToString(),
         }
@@ -76,6 +79,8 @@ def text_case(name: str, format_: str, delimiter: str) -> Case:
 CASES = [
     Case("Json", {}),
     Case("Multi", {"format": "multijson"}),
+    Case("Single", {"format": "singlejson"}),
+    Case("JsonFile", {"schema": "flight.json"}),
     text_case("Csv", "csv", ","),
     text_case("Tsv", "tsv", "\t"),
     text_case("Scsv", "scsv", ";"),
@@ -87,6 +92,7 @@ CASES = [
     Case("Avro", {"format": "avro", "decode": "registry"}, frame=AVRO_IDS),
     Case("Apache", {"format": "apacheavro", "decode": "registry", "key": "registry"}, frame=AVRO_IDS),
     Case("Bare", {"format": "apacheavro", "schema": "flight.avsc"}),
+    Case("Plain", {"format": "avro", "schema": "flight.avsc"}),
     Case("Protobuf", {"decode": "registry"}, frame=PROTOBUF_ID),
     Case("Descriptors", {"schema": "flight.desc#air.Flight"}),
     Case("Schema", {"decode": "registry"}, frame=JSON_ID),
@@ -113,6 +119,7 @@ def landed(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan
     """Three sound records of each format, and one that its schema's registry does not know."""
     place = tmp_path_factory.mktemp("formats")
     (place / "flight.avsc").write_text(json.dumps(FLIGHT))
+    (place / "flight.json").write_text(json.dumps(JSON_SCHEMA))
     (place / "flight.desc").write_bytes(FileDescriptorSet(file=[PROTO]).SerializeToString())
     run = uuid.uuid4().hex
     topics = {case.name: Topic(f"{case.name}-{run}", case.name, 1) for case in CASES}
@@ -219,3 +226,13 @@ def test_an_id_that_the_registry_does_not_know_is_a_dead_letter(landed: Landed) 
 
     expected = [(landed.topics[case.name].name, ROWS, "unknown_schema") for case in framed_cases]
     assert sorted((each["topic"], each["offset"], each["reason"]) for each in letters) == sorted(expected)
+
+
+def test_there_is_a_route_for_every_format_and_framing() -> None:
+    framings = {(case.route.get("format", "json"), _framing(case.route)) for case in CASES}
+
+    assert framings == set(LANES)
+
+
+def _framing(route: dict[str, Any]) -> str:
+    return "registry" if route.get("decode") == "registry" else "schema" if "schema" in route else "none"

@@ -17,6 +17,7 @@ from sinkcore.encode import Encoded, encode
 from sinkcore.records import slices_of
 from sinkcore.routes import Route
 from sinkcore.schemas import Reference, Schema
+from sinkcore.schemas.jsonparts import holds_itself
 from tests.support.events import Sent, events_of
 from tests.support.schemas import KnownSchemas, framed, schema_of
 from tests.unit.test_encode_json import any_pace
@@ -96,6 +97,7 @@ def test_without_validation_only_json_itself_is_asked_for() -> None:
         (framed(7, b'{"number": 1} 2'), "invalid_json"),
         (framed(7, b'{"number": 1, "x": "\xff"}'), "invalid_json"),
         (framed(7, b"[" * 100_000), "too_deep"),
+        (framed(7, b'{"number": 1, "\\ud800": 1}'), "invalid_json"),
         (framed(7, b'{"number": ' + b"9" * 400 + b', "_kafka": 1}'), "metadata_conflict"),
         (framed(8, b"{}"), "unknown_schema"),
         (b"\x01" + framed(7, b"{}")[1:], "decode_failed"),
@@ -128,6 +130,157 @@ def test_a_schema_that_cannot_be_used_makes_dead_letters(text: str) -> None:
     result = encoded([framed(1, b"{}")], KnownSchemas({1: Schema("JSON", text)}))
 
     assert faults_of(result) == [(0, "decode_failed")]
+
+
+NAMED: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "leg.json", "leg.json"),
+    ({}, "common/leg.json", "common/leg.json"),
+    ({}, "a%20leg.json", "a leg.json"),
+    ({}, "./leg.json", "./leg.json"),
+    ({}, "urn:leg:1", "urn:leg:1"),
+    ({}, "https://example.com/leg.json", "https://example.com/leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "leg.json", "leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "common/leg.json", "common/leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "../leg.json", "../leg.json"),
+    ({"$id": "https://example.com/a/flight.json"}, "/leg.json#/definitions/leg", "/leg.json"),
+    (
+        {"$schema": "http://json-schema.org/draft-04/schema#", "id": "http://example.com/flight.json"},
+        *("common/leg.json", "common/leg.json"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("about", "ref", "name"), NAMED)
+def test_a_reference_is_found_by_the_name_that_the_registry_has_for_it(
+    about: dict[str, Any], ref: str, name: str
+) -> None:
+    """Whatever the schema calls itself, and beside another one whose name ends alike."""
+    leg = {"type": "string", "definitions": {"leg": {"type": "string"}}}
+    root = {**about, "properties": {"leg": {"$ref": ref}}}
+    others = [
+        Reference(other, schema_of({"type": "integer"}, "JSON")) for other in ("g.json", "mon/leg.json", "1")
+    ]
+    known = KnownSchemas({1: Schema("JSON", json.dumps(root), (*others, Reference(name, schema_of(leg, "JSON"))))})
+
+    result = encoded([framed(1, b'{"leg": "EWR"}'), framed(1, b'{"leg": 1}')], known)
+
+    assert lines_of(result) == [b'{"leg": "EWR"}']
+    assert faults_of(result) == [(1, "validation_failed")]
+
+
+def test_references_of_references_are_found_and_may_be_shared() -> None:
+    base = Reference("base.json", schema_of({"type": "string"}, "JSON"))
+    sides = tuple(
+        Reference(f"{side}.json", Schema("JSON", '{"properties": {"q": {"$ref": "base.json"}}}', (base,)))
+        for side in ("left", "right")
+    )
+    root = json.dumps({"properties": {side: {"$ref": f"{side}.json"} for side in ("left", "right")}})
+
+    result = encoded(
+        [framed(1, value) for value in (b'{"left":{"q":"x"},"right":{"q":"y"}}', b'{"right":{"q":1}}')],
+        KnownSchemas({1: Schema("JSON", root, sides)}),
+    )
+
+    assert faults_of(result) == [(1, "validation_failed")]
+    assert result.refused[0].detail.startswith("at /right/q: ")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#"},
+        {
+            "definitions": {"a": {"$ref": "#/definitions/b"}, "b": {"$ref": "#/definitions/a"}},
+            "$ref": "#/definitions/a",
+        },
+        {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+        {"allOf": [{"not": {"not": {"$ref": "#"}}}]},
+        {"propertyNames": {"$ref": "#"}},
+    ],
+)
+def test_a_schema_that_refers_to_itself_comes_to_an_end(schema: dict[str, Any]) -> None:
+    result = encoded([framed(1, b'{"a":1}')] * 2, KnownSchemas({1: schema_of(schema, "JSON")}))
+
+    assert len(lines_of(result)) + len(result.refused) == 2
+
+
+def test_alternatives_within_alternatives_do_not_multiply() -> None:
+    """Sixty levels of two alternatives would keep the library that names the fault until the end of days."""
+    one = {"properties": {"c": {"$ref": "#/definitions/e"}, "t": {"const": "a"}}, "required": ["t"]}
+    two = {"properties": {"c": {"$ref": "#/definitions/e"}, "t": {"const": "b"}}, "required": ["t"]}
+    inner = {"definitions": {"e": {"oneOf": [one, two, {"type": "null"}]}}, "$ref": "#/definitions/e"}
+    outer = Schema("JSON", '{"$ref": "inner"}', (Reference("inner", schema_of(inner, "JSON")),))
+    known = KnownSchemas({1: schema_of(inner, "JSON"), 2: outer})
+    values = [
+        b'{"t":"b","c":' * depth + b'{"t":"%b"}' % end + b"}" * depth for depth in (1, 60) for end in (b"b", b"q")
+    ]
+
+    result = encoded([framed(number, value) for number in (1, 2) for value in values], known)
+
+    assert lines_of(result) == values[::2] * 2
+    assert faults_of(result) == [(offset, "validation_failed") for offset in (1, 3, 5, 7)]
+    assert [r.detail.split(":")[0] for r in result.refused[:2]] == [
+        "at /",
+        "somewhere in more than 4 levels, by a schema within itself",
+    ]
+
+
+@pytest.mark.parametrize("keyword", ["allOf", "anyOf", "oneOf"])
+def test_a_schema_that_doubles_at_each_level_is_refused(keyword: str) -> None:
+    """Forty levels would keep a worker for hours at a value that fits, and one that does not, longer than that."""
+    refs = [[{"$ref": f"#/definitions/d{level}"}] * 2 for level in range(40)]
+    doubling = {f"d{level + 1}": {keyword: refs[level]} for level in range(40)}
+    schema = {"definitions": {"d0": {}, **doubling}, "properties": {"a": {"$ref": "#/definitions/d40"}}}
+
+    result = encoded([framed(1, b'{"a": 1}')], KnownSchemas({1: schema_of(schema, "JSON")}))
+
+    assert faults_of(result) == [(0, "decode_failed")]
+    assert result.refused[0].detail.endswith("it checks one value by more than 5000 of its parts")
+
+
+def test_a_schema_of_a_thousand_alternatives_is_none_that_doubles() -> None:
+    kinds = {f"k{n}": {"properties": {"kind": {"const": n}, "next": {"$ref": "#"}}} for n in range(1000)}
+    schema = {"definitions": kinds, "anyOf": [{"$ref": f"#/definitions/{name}"} for name in kinds]}
+
+    result = encoded(
+        [framed(1, b'{"kind": 999}'), framed(1, b'{"kind": 1000}')], KnownSchemas({1: schema_of(schema, "JSON")})
+    )
+
+    assert lines_of(result) == [b'{"kind": 999}']
+    assert faults_of(result) == [(1, "validation_failed")]
+
+
+@pytest.mark.parametrize(
+    ("schema", "itself"),
+    [
+        ({"$ref": "#"}, True),
+        ({"definitions": {"a": {"$ref": "#/definitions/a"}}, "$ref": "#/definitions/a"}, True),
+        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"items": {"$ref": "#/$defs/a"}}}}, True),
+        ({"$defs": {"a": {"$anchor": "x"}}, "$ref": "#x"}, True),  # not looked for
+        ({"$dynamicRef": "#x"}, True),
+        (
+            {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {}}, "$ref": "#/$defs/a", "not": {"$ref": "#/$defs/b"}},
+            False,
+        ),
+        ({"$defs": {"a/b": {}, "c": [{}]}, "allOf": [{"$ref": "#/$defs/a~1b"}, {"$ref": "#/$defs/c/0"}]}, False),
+        ({"properties": {"a": {"$ref": "other.json"}}}, False),
+        (True, False),
+    ],
+)
+def test_a_schema_that_holds_itself_is_told_from_one_that_does_not(schema: Any, itself: bool) -> None:
+    assert holds_itself(schema_of(schema, "JSON")) == itself
+
+
+def test_a_schema_within_itself_is_followed_as_deep_as_a_value_goes() -> None:
+    tree = KnownSchemas({1: schema_of({"properties": {"a": {"$ref": "#"}, "n": {"type": "integer"}}}, "JSON")})
+    values = [
+        b'{"a":' * depth + end + b"}" * depth for depth in (1, 100, 600) for end in (b'{"n":1}', b'{"n":""}')
+    ]
+
+    result = encoded([framed(1, value) for value in values], tree)
+
+    assert lines_of(result) == values[::2]
+    assert faults_of(result) == [(1, "validation_failed"), (3, "validation_failed"), (5, "validation_failed")]
 
 
 def test_ten_thousand_columns() -> None:

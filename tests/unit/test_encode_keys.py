@@ -99,6 +99,8 @@ def text_of(key: Any) -> str:
         (framed(2, b"\xff" * 20), "validation_failed"),
         (framed(3, b"\x63"), "decode_failed"),
         (framed(4, b"{"), "decode_failed"),
+        (framed(4, b'{"a":"\\ud800"}'), "decode_failed"),
+        (framed(4, b'{"a":' * 100 + b"{}" + b"}" * 100), "too_deep"),
         (framed(4, b"[]"), "validation_failed"),
         (framed(5, b""), "decode_failed"),
         (framed(6, b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f\x00"), "validation_failed"),
@@ -112,6 +114,17 @@ def test_a_key_that_cannot_be_decoded_takes_its_record_and_no_other(key: bytes, 
     assert [(r.record.offset, r.reason) for r in result.refused] == [(1, reason)]
     assert result.refused[0].detail.startswith(("the key", "a key"))
     assert keys_in(result, "json") == ["EWR", "EWR"]
+
+
+@pytest.mark.parametrize("format_", ["json", "csv"])
+def test_a_key_that_the_parser_just_takes_does_not_stop_whoever_writes_it(format_: str) -> None:
+    """Each has the interpreter's levels, less the calls above it: what one takes, the other may not."""
+    keys = [framed(4, b'{"a":' * levels + b"{}" + b"}" * levels) for levels in (99, *range(900, 1010))]
+
+    result = encoded([Sent(VALUES[format_], n, key=key) for n, key in enumerate(keys)], format_)
+
+    assert [r.record.offset for r in result.refused] == list(range(1, len(keys)))
+    assert len(keys_in(result, format_)) == 1
 
 
 def test_a_tombstones_key_is_decoded_too() -> None:

@@ -23,7 +23,7 @@ from sinkcore.records import slices_of
 from sinkcore.routes import Route
 from sinkcore.schemas import Schema
 from tests.support.events import Sent, events_of
-from tests.support.protobuf import class_of, everything, field, messages, schema
+from tests.support.protobuf import KNOWN_TYPES, F, class_of, everything, field, messages, schema
 from tests.support.schemas import KnownSchemas, framed
 from tests.unit.test_encode_json import any_pace
 
@@ -160,6 +160,50 @@ def test_types_within_themselves_end_as_a_dead_letter_where_they_are_too_deep() 
         value = key + bytes([length & 127 | 128, length >> 7]) + value
 
     assert faults_of(encoded([framed(7, IN_EVERYTHING + value)])) == [(0, "decode_failed")]
+
+
+@pytest.mark.parametrize("name", KNOWN_TYPES)
+def test_a_well_known_type_that_a_schema_defines_otherwise_stops_no_batch(name: str) -> None:
+    """Whoever may register a schema may call a type as he likes."""
+    file = FileDescriptorProto(name="own", package="google.protobuf", syntax="proto3")
+    file.message_type.add(name="Top", field=[field("one", 1, f".google.protobuf.{name}")])
+    file.message_type.add(name=name, field=[field("other", 1, "int32")])
+    known = KnownSchemas({**KNOWN.known, 1: schema(file)})
+    of_top, of_itself = framed(1, b"\x00" + b"\x0a\x02\x08\x05"), framed(1, b"\x02\x02" + b"\x08\x05")
+
+    result = encoded([plane("N1"), of_top, of_itself, plane("N2")], known)
+
+    assert len(rows_of(result)) + len(result.refused) == 4
+    assert {reason for _, reason in faults_of(result)} <= {"validation_failed", "not_an_object"}
+    assert [row for row in rows_of(result) if "tailNumber" in row] == [{"tailNumber": "N1"}, {"tailNumber": "N2"}]
+
+
+def test_groups_extensions_and_what_the_schema_lacks() -> None:
+    """Of proto2, packed or not; a field that is required and missing is none of the wire's business."""
+    file = FileDescriptorProto(name="old", package="p", syntax="proto2")
+    message = file.message_type.add(name="T", field=[field("xs", 2, "int32", repeated=True)])
+    message.field.add(name="must", number=1, type=F.TYPE_INT32, label=F.LABEL_REQUIRED)
+    message.field.add(name="g", number=3, type=F.TYPE_GROUP, label=F.LABEL_OPTIONAL, type_name=".p.T.G")
+    message.nested_type.add(name="G", field=[field("a", 1, "int32")])
+    message.extension_range.add(start=100, end=200)
+    file.extension.add(name="ext", number=100, type=F.TYPE_INT32, label=F.LABEL_OPTIONAL, extendee=".p.T")
+    values = [
+        "1005",
+        "0801 1005 1006",
+        "0801 1202 0506",
+        "0801 1b08021c",
+        "0801 a00605",
+        "0801 f87f05",
+        "1b080224",
+    ]
+
+    result = encoded([framed(1, b"\x00" + bytes.fromhex(v)) for v in values], KnownSchemas({1: schema(file)}))
+
+    assert rows_of(result) == [
+        *({"xs": [5]}, {"must": 1, "xs": [5, 6]}, {"must": 1, "xs": [5, 6]}),
+        *({"must": 1, "g": {"a": 2}}, {"must": 1, "[p.ext]": 5}, {"must": 1}),
+    ]
+    assert faults_of(result) == [(6, "decode_failed")]  # a group that another one ends
 
 
 @any_pace

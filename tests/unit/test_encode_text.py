@@ -72,6 +72,8 @@ REFUSED = {
     b"a,\xff": "invalid UTF-8 at byte 2",
     b"\xed\xa0\x80": "invalid UTF-8 at byte 0",
     b"\xc3": "invalid UTF-8 at byte 0",
+    "\ufeff".encode(): "nothing but a byte order mark at byte 0",
+    "a\n\ufeff\r\n".encode(): "nothing but a byte order mark at byte 2",
 }
 
 
@@ -216,7 +218,7 @@ def test_an_escaped_tab_is_no_column() -> None:
 
 def test_a_line_of_txt_is_a_row_whatever_is_in_it() -> None:
     """ADX skips empty lines, so they are no rows here either, lest a count of rows never agree."""
-    values = [b'"a', b"b,c\td\n", b"e\n\n\nf", b"g\r\n", b"h\ri", b"\n\n", b"\xff", b"\\"]
+    values = [b'"a', b"b,c\td\n", b"e\n\n\nf", b"g\r\n", b"h\ri", b"\n\n", b"\xff", b"\\", "\ufeff".encode()]
 
     result = encoded(sent(values), "txt")
 
@@ -225,6 +227,7 @@ def test_a_line_of_txt_is_a_row_whatever_is_in_it() -> None:
     assert [(r.record.offset, r.detail) for r in result.refused] == [
         (5, "nothing but line breaks"),
         (6, "invalid UTF-8 at byte 0"),
+        (8, "a line of nothing but a byte order mark"),
     ]
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from sinkcore.declared import Faults
 from sinkcore.encode import Encoded, encode
+from sinkcore.lanes import LANES, Framing
 from sinkcore.records import slices_of
 from sinkcore.routeset import read_routes
 from sinkcore.schemas import Schema
@@ -22,6 +23,9 @@ from tests.support.protobuf import field, schema
 from tests.support.schemas import KnownSchemas
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+PLANE = FileDescriptorProto(name="plane", syntax="proto3")
+PLANE.message_type.add(name="Plane", field=[field("tail_number", 1, "string"), field("seats", 2, "int64")])
+PICTURES = {"␉": "\t", "␊": "\n", "␁": "\x01"}
 LABEL = re.compile(r"^(\w+)(?: \d)? {2,}(.*)$")
 
 
@@ -87,10 +91,8 @@ def test_avro() -> None:
 
 def test_protobuf() -> None:
     route, lines = example("Protobuf")
-    file = FileDescriptorProto(name="plane", syntax="proto3")
-    file.message_type.add(name="Plane", field=[field("tail_number", 1, "string"), field("seats", 2, "int64")])
 
-    result = encoded(route, value_of(lines["value"]), KnownSchemas({8: schema(file)}))
+    result = encoded(route, value_of(lines["value"]), KnownSchemas({8: schema(PLANE)}))
 
     assert line_of(result) == lines["row"]
 
@@ -102,3 +104,46 @@ def test_json_with_a_schema() -> None:
     assert line_of(encoded(route, value_of(lines["value"]), known)) == lines["row"]
     (refused,) = encoded(route, value_of(lines["refused"]), known).refused
     assert (refused.reason, refused.detail) == ("validation_failed", lines["detail"])
+
+
+def one_of_each() -> dict[tuple[str, Framing], tuple[bytes, list[str]]]:
+    """By lane, a record's value and its rows."""
+    block = PAGE.split("\n## One record of each format\n")[1].split("```")[1]
+    found: dict[tuple[str, Framing], tuple[bytes, list[str]]] = {}
+    for part in block.strip().split("\n\n"):
+        (lane, value), *rows = [re.split(" {2,}", line, maxsplit=1) for line in part.split("\n")]
+        format_, _, framing = lane.partition(" ")
+        value = "".join(PICTURES.get(letter, letter) for letter in value)
+        data = bytes.fromhex(value) if framing else value.encode()
+        key = (format_, next(each for _, each in LANES if each == (framing or "none")))
+        found[key] = (data, ["".join(PICTURES.get(c, c) for c in row) for _, row in rows])
+    return found
+
+
+ONE_OF_EACH = one_of_each()
+
+
+def test_the_page_has_a_record_of_each_format_and_framing() -> None:
+    assert set(ONE_OF_EACH) == set(LANES)
+
+
+@pytest.mark.parametrize("lane", ONE_OF_EACH, ids=" ".join)
+def test_a_record_of_each_format_becomes_the_rows_that_the_page_shows(
+    lane: tuple[str, Framing], tmp_path: Path
+) -> None:
+    (format_, framing), (value, rows) = lane, ONE_OF_EACH[lane]
+    _, of_avro = example("Avro")
+    (tmp_path / "flight.avsc").write_text(of_avro["schema"])
+    (tmp_path / "plane.desc").write_bytes(FileDescriptorSet(file=[PLANE]).SerializeToString())
+    own = "plane.desc#Plane" if format_ == "json" else "flight.avsc"
+    extra = {"none": {}, "registry": {"decode": "registry"}, "schema": {"schema": f"{tmp_path}/{own}"}}
+    known = KnownSchemas({7: Schema("AVRO", of_avro["schema"]), 8: schema(PLANE)})
+
+    result = encoded({"topic": "t", "db": "d", "table": "T", "format": format_, **extra[framing]}, value, known)
+
+    (body,) = result.bodies
+    assert body.rows == len(rows)
+    if "avro" in format_:
+        assert [json.dumps(row) for row in rows_of_file(body.data)] == rows
+    else:
+        assert gzip.decompress(body.data).decode() == "".join(f"{row}\n" for row in rows)

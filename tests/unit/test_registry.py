@@ -136,6 +136,15 @@ TRANSIENT: list[tuple[Fault, str]] = [
     (Fault(edit=lambda _: b'{"schema": "x", "schemaType": "XML"}'), "no schema of a kind known here"),
     (Fault(edit=lambda _: b'{"schema": {}}'), "no schema of a kind known here"),
     (Fault(edit=lambda _: b'{"schema": "\\"int\\"", "references": [1]}'), "a reference that is none"),
+    (Fault(edit=lambda _: b'{"schema": "\\"int\\"", "references": 5}'), "references are no list"),
+    (
+        Fault(
+            edit=lambda _: (
+                b'{"schema": "\\"int\\"", "references": [{"name": "n", "subject": "s", "version": 1e400}]}'
+            )
+        ),
+        "a reference that is none",
+    ),
     (Fault(edit=lambda _: b'{"schema": "%b"}' % (b" " * SCHEMA_MAX_BYTES)), "more than"),
 ]
 

@@ -414,6 +414,30 @@ def test_names_that_are_data_fill_neither_the_log_nor_the_memory(caplog: pytest.
     assert max(map(len, told[0]["names"])) == 64
 
 
+@pytest.mark.parametrize("value", [b'{"\\ud800": 1}', b'{"n": 1, "a\\udc00b": 2}'])
+def test_half_a_surrogate_pair_in_a_name_is_logged_as_a_question_mark(
+    value: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The record is a dead letter; its batch must not stop for the sake of a line in the log."""
+    caplog.set_level(logging.INFO)
+    world = a_world(REST)
+    world.sink().deliver(TOPIC, world.batch([Sent(value, 0), rest(1)]))
+
+    assert [letter["reason"] for letter in world.dead_letters()] == ["invalid_json"]
+    assert tables(the_segment(world)) == [("db", "Rest", 1, "queued")]
+    assert "?" in said(caplog, "schema_seen")[0]["names"][-1]
+
+
+@pytest.mark.parametrize("value", [b"{", b'{"n": 0}', b""])
+def test_half_a_surrogate_pair_in_the_name_of_a_header_stops_no_batch(value: bytes) -> None:
+    """Neither as a row, nor as a dead letter, nor on the way to a route."""
+    world = a_world(A, {**REST, "metadata": "_kafka", "tombstones": "dead_letter"})
+    world.sink().deliver(TOPIC, world.batch([Sent(value, 0, headers=(("\ud800", b"x"),)), rest(1)]))
+
+    assert world.ledger_offsets() == dict.fromkeys([(0, 0), (0, 1)], 1)
+    assert [letter["headers"] for letter in world.dead_letters()] == [[["?", "eA=="]]] * (b"n" not in value)
+
+
 SHAPES: list[tuple[str, bytes, list[str]]] = [
     ("json", b'{"a": {"b": 1}, "c": [], "a": 2}', ["a", "c"]),
     ("multijson", b'[{"a": 1}, {"b": 1}]', ["a"]),
