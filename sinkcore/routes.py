@@ -307,9 +307,9 @@ def _read_word(name: str, value: object, field: RouteField) -> str:
         return word if word in field.now else str(value)
     if word in field.later:
         raise UnusableError(f"{name} {shown(word)} is not yet supported", f"use {' or '.join(field.now)}")
-    known = field.now + field.later
-    fix = f"use {' or '.join(field.now)} ({nearest(word, known)} is the nearest)"
-    raise UnusableError(f"{name} is not one of {', '.join(known)}", fix)
+    subject = f"{name} {shown(value)}" if isinstance(value, str) else name
+    fix = f"use {' or '.join(field.now)} ({nearest(word, field.now)} is the nearest)"
+    raise UnusableError(f"{subject} is nothing that is known", fix)
 
 
 def _is_time(value: str) -> bool:

@@ -31,8 +31,8 @@ STAGE = r"^PUT /[^/]+/staging-[^?]+/\d+\.json\.gz"
 STAGE_LETTERS = r"^PUT /[^/]+/staging-[^?]+/dead-letters"
 PUT_LETTERS = r"^PUT /[^/]+/dead-[^?]+/"
 BATCH = r"^POST /[^/]+/\$batch"
-COMMIT = rb'"RowKey": "p-'
-MARK = rb'"state": "queued"'
+COMMIT = rb'"RowKey":"p-'
+MARK = rb'"state":"queued"'
 POSITIONS = r"^GET .*p-"
 
 REFUSALS: dict[str, tuple[str, Callable[[], Fault]]] = {
