@@ -27,7 +27,7 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> 
 
     A gap above SINK_GAP_MAX_RECORDS is held until a person decides.
     """
-    gaps = topic.ledger.gaps()
+    gaps = _below_positions(topic, topic.ledger.gaps())
     for gap in sorted(gaps, key=lambda gap: (gap.tries, gap.key)):
         size = gap.end_offset - gap.next_offset
         if gap.held or turn.is_past() or is_held_back(sink, topic):
@@ -38,6 +38,27 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> 
             continue
         drain(sink, topic, gap, gap.end_offset, deadline, turn)
     return gaps
+
+
+def _below_positions(topic: Topic, gaps: list[Gap]) -> list[Gap]:
+    """The gaps, none of which goes on above its partition's position.
+
+    One that was a segment until its blobs were gone does, where the log was cut short meanwhile: what is written
+    at those offsets from now on comes with the position.
+    """
+    positions = topic.ledger.positions() if gaps else {}
+    found = []
+    for gap in gaps:
+        position = positions.get(gap.partition)
+        if position is None or gap.end_offset <= position.next_offset:
+            found.append(gap)
+            continue
+        below = replace(gap, end_offset=max(gap.next_offset, position.next_offset))
+        if topic.ledger.move([below]):
+            event("log_truncated", logging.ERROR, topic=topic.name, **_where(below, below.end_offset))
+            again = topic.ledger.gap(gap.key)
+            found += [again] if again is not None else []
+    return found
 
 
 def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline, turn: Deadline) -> int:

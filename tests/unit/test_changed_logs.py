@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from sinkcore.errors import OutcomeUnknownError
+from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.sink import EARLIER_LIFE_S
 from tests.support.app import TOPIC, World
 from tests.support.events import Sent
@@ -150,6 +150,30 @@ def test_gaps_of_a_log_that_was_cut_short_end_where_it_ends() -> None:
     world.sweep()
     assert world.ledger.gaps() == []
     assert world.ledger.positions()[0].next_offset == 6
+
+
+def test_a_segment_that_becomes_gaps_after_its_log_was_cut_short_is_read_up_to_the_position() -> None:
+    """Above it the gap would wait for ever for records, and then take those that the position takes."""
+    world = World()
+    log = log_of(world, 12)
+    world.queue.fails_with = TransientError("ADX is down")
+    world.sink().deliver(TOPIC, world.batch(records(*range(12))))
+    (segment,) = world.ledger.segments()
+    log.end = 6
+    log.records = {offset: sent for offset, sent in log.records.items() if offset < 6}
+    world.sweep()
+    assert world.ledger.positions()[0].next_offset == 6
+    for blob in segment.blobs:
+        world.blobs.delete(blob.container, blob.path)
+    world.queue.fails_with = None
+
+    world.sweep_to_the_end()
+    log_of(world, 4)
+    world.sink().deliver(TOPIC, world.batch(records(6, 7, 8, 9)))
+    world.sweep_to_the_end()
+
+    assert world.ledger.gaps() == []
+    assert world.queued_offsets() == offsets((0, 10))
 
 
 def test_of_a_partition_that_is_gone_before_the_first_start_what_is_in_hand_is_taken() -> None:
