@@ -196,6 +196,7 @@ def _repeated(sim: Simulation, dead: Counter[int]) -> Iterator[str]:
                   "transaction lands late", "storage 503 before", "General_InternalServerError",
                   "BadRequest_InvalidBlob", "BadRequest_TableNotExist", "Download_SourceNotFound", "storage slow")
     )  # fmt: skip
+    doubts += counts["interleaving 28"]  # a mark that met a ledger that was gone
     counts["repeated: segments without metadata"] += extra
     if extra > doubts or (twice and not doubts):
         yield f"TWICE: {extra} segments by {doubts} deaths, freezes and lost replies"
