@@ -18,6 +18,7 @@ from typing import IO
 from localrunner.components import adx_part, azurite_part, host_part, kafka_part, registry_part
 from localrunner.plan import PORTS_FILE, Plan
 from localrunner.processes import NotReadyError, wait_until
+from localrunner.settingsfile import SETTINGS_FILE, write_private, write_settings
 from localrunner.supervisor import Component, Part
 
 RESTART_S = 20.0
@@ -53,6 +54,11 @@ class Stack:
         plan = self.plan
         found = {"kafka": plan.brokers, "engine": plan.engine, "dm": plan.dm, "storage": plan.storage}
         return found if plan.schema_registry is None else {**found, "registry": plan.schema_registry}
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings that the hosts have, for `sinkctl --settings`; there while the stack is."""
+        return self.directory / SETTINGS_FILE
 
     @property
     def pids(self) -> dict[str, int]:
@@ -93,6 +99,8 @@ class Stack:
             _stop_all(group)
         self._components = []
         if self._lock_file is not None:
+            # It may hold secrets, and leads to what does not answer any more.
+            self.settings_file.unlink(missing_ok=True)
             self._lock_file.close()
             self._lock_file = None
         if self.plan.options.data is None and self.directory != Path():
@@ -121,6 +129,7 @@ class Stack:
         else:
             self._lock_file = _claim(self.directory)
         (self.directory / PORTS_FILE).write_text(json.dumps(dict(plan.ports)))
+        write_settings(self.settings_file, plan.values)
 
         # Azurite comes up while Kafka's directory is formatted, the double while Kafka comes up.
         storage = self._begin(azurite_part) if plan.azurite else None
@@ -172,9 +181,5 @@ def _claim(directory: Path) -> IO[str]:
 
 def write_ready_file(file: Path, stack: Stack) -> None:
     """`file` holds the addresses and process ids of `stack`; nobody ever reads half of it."""
-    text = json.dumps({**stack.addresses, "pids": stack.pids})
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    # Only its owner may read it: the connection string has a key.
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
-        output.write(text)
-    unfinished.replace(file)
+    # The connection string has a key.
+    write_private(file, json.dumps({**stack.addresses, "pids": stack.pids}))

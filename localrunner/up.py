@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -13,16 +12,14 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from localrunner.azurite import SERVICES
 from localrunner.host import workers
-from localrunner.kafka import LIBS
 from localrunner.plan import ROOT, Options, Plan, make_plan
 from localrunner.processes import NotReadyError
+from localrunner.screen import screen, settings_origin
 from localrunner.stack import Stack, write_ready_file
 from sinkcore.errors import ConfigError
 
 LOGGER = logging.getLogger("localrunner")
-PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
 # One Ctrl-C can arrive twice: from the terminal, and from a parent that passes it on.
 SAME_SIGNAL_S = 1.0
 EXIT_FAILED = 1
@@ -85,7 +82,7 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     if ready_file is not None:
         ready_file.parent.mkdir(parents=True, exist_ok=True)
         ready_file.unlink(missing_ok=True)
-    for note in plan.notes:
+    for note in (settings_origin(plan), *plan.notes):
         print(note, flush=True)
     began = time.monotonic()
     try:
@@ -127,47 +124,3 @@ def _stop_on_signals(stack: Stack) -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, take)
     return asked
-
-
-def screen(stack: Stack) -> str:
-    """Where everything is, and what one could type."""
-    plan, addresses = stack.plan, stack.addresses
-    lines = [
-        f"  kafka    {addresses['kafka']}",
-        f"  ADX      {addresses['engine']} (queries, commands), {addresses['dm']} (ingestion)",
-    ]
-    if plan.schema_registry is not None:
-        lines.append(f"  schemas  {plan.schema_registry}")
-    if plan.azurite:
-        services = ", ".join(f"http://127.0.0.1:{port} ({name})" for name, port in azurite_addresses(plan))
-        lines.append(f"  storage  {services}")
-    lines += [f"  logs     {stack.directory / 'logs'}", "", "Some commands to try:", "", *_commands(stack)]
-    return "\n".join(lines)
-
-
-def azurite_addresses(plan: Plan) -> list[tuple[str, int]]:
-    """Azurite's services with their ports."""
-    return [(service, plan.ports[service]) for service in SERVICES]
-
-
-def _commands(stack: Stack) -> list[str]:
-    """Commands for the first route: make its table, produce a record, look for it."""
-    plan, route = stack.plan, stack.plan.settings.routes[0]
-    engine, commands = stack.addresses["engine"], []
-    table = route.tables[0] if route.tables else route.table
-    if plan.adx and route.mapping is None:
-        commands.append(_curl(f"{engine}/v1/rest/mgmt", route.db, f".create table {table} (origin: string)"))
-    if plan.kafka == "embedded":
-        commands.append(
-            f"""  echo '{{"origin": "EWR"}}' | java -cp '{os.path.relpath(LIBS)}/*' {PRODUCER}"""
-            f" --bootstrap-server {stack.addresses['kafka']} --topic {route.topic}"
-        )
-    if plan.adx:
-        commands.append(_curl(f"{engine}/v1/rest/query", route.db, f"{table} | count"))
-        commands.append(f"  curl -s {stack.addresses['dm']}/local/batches")
-    return commands
-
-
-def _curl(url: str, db: str, csl: str) -> str:
-    body = json.dumps({"db": db, "csl": csl})
-    return f"  curl -s {url} -H 'Content-Type: application/json' -d '{body}'"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from localrunner import totry
 from localrunner.demo.cpu import CpuMeter
 from localrunner.demo.kusto import DB, METADATA, Adx
 from localrunner.demo.produce import ProduceError, create_topics, end_offsets, produce, register
@@ -23,6 +24,7 @@ from localrunner.demo.storage import Storage, Stored
 from localrunner.host import workers
 from localrunner.plan import Options, make_plan
 from localrunner.processes import NotReadyError
+from localrunner.settingsfile import app_settings
 from localrunner.stack import Stack, write_ready_file
 from sinkcore.errors import ConfigError
 
@@ -134,8 +136,8 @@ def _stack(parsed: argparse.Namespace, sent: list[Feed]) -> Iterator[Stack]:
         for f in sent
     ]
     # Settings of somebody's own app, in the environment or a file, must not get into the demo.
-    ours = ("SINK", "KAFKA_", "KUSTO_", "AZUREWEBJOBSSTORAGE", "AZUREFUNCTIONSJOBHOST", "SCHEMA_REGISTRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(ours)}
+    theirs = app_settings(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in theirs}
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         settings_file = Path(folder) / "settings.json"
         settings_file.write_text(json.dumps({"Values": {"SINK_TOPICS_MAPPING": json.dumps(routes)}}))
@@ -251,9 +253,9 @@ def _keep(stack: Stack) -> None:
         "Flights | summarize flights = count(), longest = max(distance) by origin",
         "DeadLetters | summarize dead_letters = count() by topic, reason",
     ):
-        body = json.dumps({"db": DB, "csl": text})
-        print(f"  curl -s {engine}/v2/rest/query -H 'Content-Type: application/json' -d '{body}'")
-    print(f"  curl -s {stack.addresses['dm']}/local/batches", flush=True)
+        print(totry.curl(f"{engine}/v2/rest/query", DB, text))
+    print(totry.sinkctl(stack.plan, stack.settings_file, os.environ))
+    print(totry.batches(stack.plan), flush=True)
     try:
         while True:
             signal.pause()
