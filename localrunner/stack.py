@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,8 @@ from localrunner.settingsfile import SETTINGS_FILE, write_private, write_setting
 from localrunner.supervisor import Component, Part
 
 RESTART_S = 20.0
+REMOVE_TRIES = 30
+REMOVE_PAUSE_S = 0.1
 
 
 class Stack:
@@ -103,9 +106,15 @@ class Stack:
             self.settings_file.unlink(missing_ok=True)
             self._lock_file.close()
             self._lock_file = None
-        if self.plan.options.data is None and self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._remove_temporary()
         return -signal.SIGKILL not in codes
+
+    def end_at_once(self) -> None:
+        """Every process has been sent SIGKILL, and the temporary directory is gone; fit for a signal's handler."""
+        self.stopping.set()
+        for component in list(self._components):
+            component.kill()
+        self._remove_temporary()
 
     def kill(self, name: str) -> int:
         """The process `name` has been sent SIGKILL; its id. It is started again."""
@@ -144,6 +153,16 @@ class Stack:
         hosts = [self._begin(partial(host_part, number=number)) for number in range(plan.options.hosts)]
         for component in hosts:
             component.ready()
+
+    def _remove_temporary(self) -> None:
+        if self.plan.options.data is not None or self.directory == Path():
+            return
+        # Whoever has just been killed may still be writing.
+        for _ in range(REMOVE_TRIES):
+            shutil.rmtree(self.directory, ignore_errors=True)
+            if not self.directory.exists():
+                return
+            time.sleep(REMOVE_PAUSE_S)
 
     def _begin(self, part: Callable[[Plan, Path, threading.Event], Part]) -> Component:
         component = Component(part(self.plan, self.directory, self.stopping), self._changed, self.stopping)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 
 from localrunner.host import workers
 from localrunner.plan import ROOT, Options, Plan, make_plan
 from localrunner.processes import NotReadyError
 from localrunner.screen import screen, settings_origin
 from localrunner.stack import Stack, write_ready_file
+from localrunner.stops import on_stop_signals, say_draining
 from sinkcore.errors import ConfigError
 
 LOGGER = logging.getLogger("localrunner")
-# One Ctrl-C can arrive twice: from the terminal, and from a parent that passes it on.
-SAME_SIGNAL_S = 1.0
 EXIT_FAILED = 1
 EXIT_FAULTS = 2
 
@@ -97,7 +94,7 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     print(screen(stack), flush=True)
     while not asked.wait(1.0):
         continue  # Signals are handled between two waits.
-    print("Draining; a second Ctrl-C ends everything at once.", flush=True)
+    say_draining()
     drained = stack.stop()
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
@@ -107,20 +104,12 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
 
 
 def _stop_on_signals(stack: Stack) -> threading.Event:
-    """The event is set by the first SIGINT or SIGTERM, and `stack` stops; one that comes later ends us at once."""
+    """The event is set by the first SIGINT or SIGTERM, and `stack` stops."""
     asked = threading.Event()
-    first_at = 0.0
 
-    def take(number: int, _: FrameType | None) -> None:
-        nonlocal first_at
-        if not asked.is_set():
-            first_at = time.monotonic()
-            asked.set()
-            stack.stopping.set()
-        elif time.monotonic() - first_at > SAME_SIGNAL_S:
-            # Nothing needs to be killed here: no child outlives this process.
-            os._exit(128 + number)
+    def first(_: int) -> None:
+        asked.set()
+        stack.stopping.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, take)
+    on_stop_signals(first, stack.end_at_once)
     return asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from localrunner.plan import Options, make_plan
 from localrunner.processes import NotReadyError
 from localrunner.settingsfile import app_settings
 from localrunner.stack import Stack, write_ready_file
+from localrunner.stops import Interrupt, on_stop_signals, say_draining
 from sinkcore.errors import ConfigError
 
 # The demo's own, so that a host that was killed is missed for seconds and not for minutes.
@@ -85,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """The exit code of `demo`: 0 only if the proof holds."""
+    on_stop_signals(_interrupt, at_once=lambda: None)
     try:
         return _run(parsed)
     except ConfigError as error:
@@ -94,8 +97,8 @@ def run(parsed: argparse.Namespace) -> int:
     except (NotReadyError, ProduceError, DemoError) as error:
         print(error, file=sys.stderr)
         return EXIT_UNPROVEN
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except Interrupt as ended:
+        return 128 + ended.number
 
 
 class DemoError(Exception):
@@ -147,8 +150,32 @@ def _stack(parsed: argparse.Namespace, sent: list[Feed]) -> Iterator[Stack]:
             if parsed.ready_file is not None:
                 write_ready_file(parsed.ready_file, stack)
 
-        with Stack(make_plan(options, environment), changed) as stack:
-            yield stack
+        stack = Stack(make_plan(options, environment), changed)
+        _stop_on_signals(stack, folder)
+        with stack:
+            try:
+                yield stack
+            except Interrupt:
+                say_draining()
+                raise
+
+
+def _interrupt(number: int) -> None:
+    raise Interrupt(number)
+
+
+def _stop_on_signals(stack: Stack, folder: str) -> None:
+    """The first SIGINT or SIGTERM raises Interrupt, but where `stack` is stopping already."""
+
+    def first(number: int) -> None:
+        if not stack.stopping.is_set():
+            _interrupt(number)
+
+    def at_once() -> None:
+        stack.end_at_once()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    on_stop_signals(first, at_once)
 
 
 def _prove(stack: Stack, sent: list[Feed], parsed: argparse.Namespace, tell: Tell) -> Result:
@@ -259,5 +286,5 @@ def _keep(stack: Stack) -> None:
     try:
         while True:
             signal.pause()
-    except KeyboardInterrupt:
-        return
+    except Interrupt:
+        say_draining()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 
 from localrunner.demo.cli import Result
 from localrunner.plan import ROOT
+from tests.localrunner.processes import eventually, family, living
 
 DEMO_S = 180
 # The contract's names; `sums_agree` is ours besides.
@@ -42,12 +45,12 @@ PROVEN = Result(
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The mock broker keeps few records, which is enough for a host that is killed half way."""
-    ready_file = tmp_path_factory.mktemp("demo") / "ready.json"
-    options = ["--kafka", "mock", "--json", "--keep", "--ready-file", str(ready_file)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "localrunner", "demo", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    """The mock broker keeps few records, which is enough for a host that is killed half way.
+
+    SIGINT is ignored when it starts, as a script's `&` has it; its temporary files lie where a test can look.
+    """
+    ready_file, temporary = tmp_path_factory.mktemp("demo") / "ready.json", tmp_path_factory.mktemp("temporary")
+    process = started(temporary, "--json", "--keep", "--ready-file", str(ready_file))
     timer = threading.Timer(DEMO_S, process.kill)
     timer.start()
     try:
@@ -55,11 +58,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         result = process.stdout.readline()
         lines = iter(process.stdout.readline, "")
         commands = [line.strip() for line in takewhile(lambda line: "/local/batches" not in line, lines)]
-        yield Demo(process, json.loads(result), [each for each in commands if each.startswith("curl")], ready_file)
+        yield Demo(process, json.loads(result), [each for each in commands if each], ready_file, temporary)
     finally:
         timer.cancel()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEMO_S)
+
+
+def started(temporary: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "localrunner", "demo", "--kafka", "mock", *options]
+    return subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Demo:
     found: dict[str, Any]
     commands: list[str]
     ready_file: Path
+    temporary: Path
 
 
 def test_the_demo_prints_one_object_with_the_contracts_names(demo: Demo) -> None:
@@ -78,11 +93,21 @@ def test_the_demo_prints_one_object_with_the_contracts_names(demo: Demo) -> None
 
 
 def test_what_is_kept_up_answers_the_commands_as_they_are_printed(demo: Demo) -> None:
-    assert len(demo.commands) == 2
-    for command in demo.commands:
+    queries = [command for command in demo.commands if "rest/query" in command]
+    assert len(queries) == 2
+    for command in queries:
         answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
         primary = next(frame for frame in json.loads(answer.stdout) if frame.get("TableKind") == "PrimaryResult")
         assert sum(row[1 if "longest" in command else 2] for row in primary["Rows"]) > 0
+
+
+def test_the_operators_audit_of_what_is_kept_up_finds_nothing_wrong(demo: Demo) -> None:
+    (command,) = [command for command in demo.commands if "sinkctl" in command]
+    audit = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602
+
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    ends = re.findall(r"^\w+ \d: 0 to (\d+), 0 in gaps$", audit.stdout, re.MULTILINE)
+    assert sum(map(int, ends)) == demo.found["records"]
 
 
 def test_an_interrupt_ends_a_demo_that_was_kept_up_and_all_of_its_processes(demo: Demo) -> None:
@@ -92,6 +117,24 @@ def test_an_interrupt_ends_a_demo_that_was_kept_up_and_all_of_its_processes(demo
 
     assert demo.process.wait(DEMO_S) == 0, "the proof holds"
     assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
+    assert list(demo.temporary.iterdir()) == []
+
+
+def test_sigterm_ends_a_demo_on_its_way_with_all_that_it_has_put_into_the_temporary_directory(
+    tmp_path: Path,
+) -> None:
+    """With a Kafka it is 180 MB a time, and what a script or a supervisor sends is SIGTERM."""
+    process = started(tmp_path)
+    eventually("the double is starting", lambda: list(tmp_path.glob("localrunner-*/logs/adx.log")) != [], DEMO_S)
+    everyone = family(process.pid)
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=DEMO_S)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(everyone) > 2
+    assert living(everyone) == set()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
