@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from localrunner import brokers
 from localrunner.host import workers
 from localrunner.plan import ROOT, Options, Plan, make_plan
 from localrunner.processes import NotReadyError
@@ -90,8 +91,10 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
         print(fault, file=sys.stderr)
         return EXIT_FAILED
     seconds = time.monotonic() - began
-    print(f"The local stack answers after {seconds:.1f} s; Ctrl-C drains and stops it.\n", flush=True)
-    print(screen(stack), flush=True)
+    answers = plan.kafka is not None or _asked(plan)
+    but = "" if answers else " (Kafka, which is not of its own, does not)"
+    print(f"The local stack answers after {seconds:.1f} s{but}; Ctrl-C drains and stops it.\n", flush=True)
+    print(screen(stack, kafka_note="" if answers else " (does not answer)"), flush=True)
     while not asked.wait(1.0):
         continue  # Signals are handled between two waits.
     say_draining()
@@ -101,6 +104,14 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     if not drained:
         print("up: a host did not drain in time and was killed", file=sys.stderr)
     return 0 if drained else EXIT_FAILED
+
+
+def _asked(plan: Plan) -> bool:
+    """Whether somebody's own Kafka answers; what is wrong with it is a warning, since it may come later."""
+    answers, faults = brokers.ask(plan)
+    for fault in faults:
+        print(fault, file=sys.stderr, flush=True)
+    return answers
 
 
 def _stop_on_signals(stack: Stack) -> threading.Event:
