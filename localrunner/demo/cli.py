@@ -23,7 +23,7 @@ from localrunner.demo.records import Feed, feeds
 from localrunner.demo.screen import Progress, say, silent, table
 from localrunner.demo.storage import Storage, Stored
 from localrunner.host import workers
-from localrunner.plan import Options, make_plan
+from localrunner.plan import Options, kafka_here, make_plan
 from localrunner.processes import NotReadyError
 from localrunner.settingsfile import app_settings
 from localrunner.stack import Stack, write_ready_file
@@ -111,8 +111,13 @@ def _run(parsed: argparse.Namespace) -> int:
     # Somebody's own broker may have topics by these names.
     suffix = f"-demo-{os.getpid()}" if external else ""
     tell("Reading the flights and the weather of 2013 ...")
-    sent = feeds(f"flights{suffix}", f"weather{suffix}", MOCK_RECORDS_MAX if parsed.kafka == "mock" else None)
+    is_mock = (parsed.kafka or kafka_here()[0]) == "mock"
+    sent = feeds(f"flights{suffix}", f"weather{suffix}", MOCK_RECORDS_MAX if is_mock else None)
     with _stack(parsed, sent) as stack:
+        for note in stack.plan.notes:
+            tell(note)
+        if is_mock:
+            tell(f"So the demo takes {MOCK_RECORDS_MAX:,} flights and {MOCK_RECORDS_MAX:,} rows of weather.")
         tell(
             f"Kafka, a schema registry, Azurite, the ADX double and the Functions app run. For this demo "
             f"the sink has {INVOCATION_MAX_S} s for a batch, and Kafka misses a dead host after "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,28 @@ def test_sigterm_ends_a_demo_on_its_way_with_all_that_it_has_put_into_the_tempor
     assert len(everyone) > 2
     assert living(everyone) == set()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_java_and_docker_the_demo_takes_what_a_mock_broker_can_hold_and_says_so(tmp_path: Path) -> None:
+    """More than that the mock drops without a word, and a loss would be proven that is none of the sink's."""
+    for tool in ("node", "ps"):
+        found = shutil.which(tool)
+        assert found is not None, f"{tool}: the other tests need it too"
+        (tmp_path / tool).symlink_to(found)
+    command = [sys.executable, "-m", "localrunner", "demo", "--no-crash"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=DEMO_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kafka: the mock broker keeps about 5 MB a partition" in done.stdout
+    assert "the demo takes 8,000 flights" in done.stdout
 
 
 @pytest.mark.parametrize(
