@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from localrunner.plan import ROOT, Options, make_plan
+from localrunner.screen import settings_origin
 from localrunner.totry import commands, sinkctl
 from tests.localrunner.conftest import Starter, Up
 from tests.localrunner.processes import eventually
@@ -137,3 +139,17 @@ def test_a_shell_with_other_settings_is_told_to_leave_them_out() -> None:
 
     assert line.strip().startswith("env -u KAFKA_BROKERS -u KAFKA_CONSUMER_GROUP ")
     assert line.endswith("-m sinkctl --settings settings.json audit")
+
+
+def test_the_screen_names_the_settings_file_that_lies_beside_the_app_or_says_that_there_is_none(
+    tmp_path: Path,
+) -> None:
+    """It is read without being named, so that somebody must be told whose brokers these are."""
+    (tmp_path / "host.json").write_text((ROOT / "host.json").read_text())
+    route = {"SINK_TOPICS_MAPPING": json.dumps(ROUTES)}
+    without = settings_origin(make_plan(Options(app=tmp_path, kafka="mock"), route))
+    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": route}))
+    beside = settings_origin(make_plan(Options(app=tmp_path, kafka="mock"), {}))
+
+    assert without.startswith("settings: --set and the environment, no file;")
+    assert beside.startswith(f"settings: {os.path.relpath(tmp_path / 'local.settings.json')}, under --set")
