@@ -46,7 +46,7 @@ def commands(plan: Plan, settings_file: Path) -> list[str]:
     lines.append("")
     if plan.adx:
         lines += [f"  # a record is a row after about {_until_row_s(plan):.0f} s", batches(plan)]
-    return [*lines, sinkctl(plan, settings_file, os.environ)]
+    return [*lines, *sinkctl(plan, settings_file, os.environ)]
 
 
 def curl(url: str, db: str, csl: str) -> str:
@@ -60,11 +60,15 @@ def batches(plan: Plan) -> str:
     return f"  curl -s {plan.dm}/local/batches"
 
 
-def sinkctl(plan: Plan, settings_file: Path, environment: Mapping[str, str]) -> str:
-    """The operator's command line on this stack, whatever stands in the shell's `environment`."""
+def sinkctl(plan: Plan, settings_file: Path, environment: Mapping[str, str]) -> list[str]:
+    """What an operator types first: each partition has a position, and every offset is accounted for.
+
+    It is for this stack, whatever stands in the shell's `environment`.
+    """
     unset = "".join(f"-u {shlex.quote(name)} " for name in in_the_way(environment, app_settings(plan.values)))
     python = f"env {unset}{_python()}" if unset else _python()
-    return f"  {python} -m sinkctl --settings {shlex.quote(_short(settings_file))} audit"
+    command = f"  {python} -m sinkctl --settings {shlex.quote(_short(settings_file))}"
+    return [f"{command} start", f"{command} audit"]
 
 
 def _of_route(plan: Plan, route: Route) -> list[str]:

@@ -286,7 +286,7 @@ def _keep(stack: Stack) -> None:
         "DeadLetters | summarize dead_letters = count() by topic, reason",
     ):
         print(totry.curl(f"{engine}/v2/rest/query", DB, text))
-    print(totry.sinkctl(stack.plan, stack.settings_file, os.environ))
+    print("\n".join(totry.sinkctl(stack.plan, stack.settings_file, os.environ)))
     print(totry.batches(stack.plan), flush=True)
     try:
         while True:

@@ -71,7 +71,7 @@ def test_what_is_printed_makes_tables_brings_rows_into_them_and_shows_them(up: U
     for line in lines:
         if line not in queries:
             done = type_in(line)
-            assert done.returncode == 0, line + done.stderr
+            assert done.returncode == 0, line + done.stdout + done.stderr
             assert '"error"' not in done.stdout, line + done.stdout
 
     assert len([line for line in lines if "localrunner produce" in line]) == 2
@@ -135,10 +135,11 @@ def test_a_shell_with_other_settings_is_told_to_leave_them_out() -> None:
     options = Options(sets=(f"SINK_TOPICS_MAPPING={json.dumps([place])}",), kafka="127.0.0.1:9")
     shell = {"KAFKA_BROKERS": "127.0.0.1:10", "KAFKA_CONSUMER_GROUP": "theirs", "HOME": "there"}
 
-    line = sinkctl(make_plan(options, {}), Path("settings.json"), shell)
+    lines = sinkctl(make_plan(options, {}), Path("settings.json"), shell)
 
-    assert line.strip().startswith("env -u KAFKA_BROKERS -u KAFKA_CONSUMER_GROUP ")
-    assert line.endswith("-m sinkctl --settings settings.json audit")
+    for line, verb in zip(lines, ("start", "audit"), strict=True):
+        assert line.strip().startswith("env -u KAFKA_BROKERS -u KAFKA_CONSUMER_GROUP ")
+        assert line.endswith(f"-m sinkctl --settings settings.json {verb}")
 
 
 def test_the_screen_names_the_settings_file_that_lies_beside_the_app_or_says_that_there_is_none(
