@@ -39,16 +39,16 @@ WORKER_STAMP := $(STAMPS)/worker-$(call checksum,requirements.txt $(PARTS)/worke
 PIP := PIP_CACHE_DIR=$(CACHE)/pip PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip --quiet
 
 help:
-	@echo 'make setup    install what the others need into .venv and .local; they call it themselves'
-	@echo 'make demo     prove on real data that every record arrives exactly once'
-	@echo 'make up       run the local stack until Ctrl-C'
-	@echo 'make test     run all tests'
+	@echo 'make setup     install what the others need into .venv and .local; they call it themselves'
+	@echo 'make demo      prove on real data that every record arrives exactly once'
+	@echo 'make up        run the local stack until Ctrl-C'
+	@echo 'make test      run all tests'
 	@echo 'make simulate  run the sink in worlds made of seeds, as SEED=1 RUNS=2000'
-	@echo 'make check    run the linters, the type checker and the checks of layering and docs'
-	@echo 'make bench    print the benchmark'
-	@echo 'make chaos    kill and freeze everything for ten minutes, and prove that nothing is lost or there twice'
-	@echo "make clients  try Microsoft's Python, JavaScript and Java clients on the ADX double, as a table"
-	@echo 'make package  build the zip that is published to Azure'
+	@echo 'make check     run the linters, the type checker and the checks of layering and docs'
+	@echo 'make bench     print the benchmark'
+	@echo 'make chaos     kill and freeze everything for ten minutes, and prove that nothing is lost or there twice'
+	@echo "make clients   try Microsoft's Python, JavaScript and Java clients on the ADX double, as a table"
+	@echo 'make package   build the zip that is published to Azure'
 	@echo "Options of a command go into ARGS, as in: make up ARGS='--hosts 2'"
 
 setup: tools $(PYTHON_STAMP) $(DATA_STAMP) $(if $(HAS_JAVA),$(KAFKA_STAMP)) $(AZURITE_STAMP) \

@@ -1,4 +1,4 @@
-"""`python -m localrunner up|demo|adx|registry|host`: each command is a module, imported when it is asked for.
+"""`python -m localrunner COMMAND`: each command is a module, imported when it is asked for.
 
 Such a module has `add_arguments(parser)` and `run(namespace)`, which gives the exit code.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "up": ("localrunner.up", "Kafka, Azurite, the ADX double and the app, until Ctrl-C"),
     "demo": ("localrunner.demo", "the proof on real data"),
+    "produce": ("localrunner.produce", "lines of standard input as records of a topic"),
     "adx": ("localrunner.adx.cli", "the ADX double alone"),
     "registry": ("localrunner.registry.cli", "a schema registry alone"),
     "host": ("localrunner.host.cli", "a Functions host with the app alone"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x8
 SITE_PACKAGES = Path(".python_packages/lib/site-packages")
 WWWROOT = "/home/site/wwwroot"  # where Functions mounts the app; tracebacks name it
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip's earliest time: the same content makes the same zip
+_IMPORTS_TESTS = re.compile(rb"^\s*(?:from|import)\b.*\btests\b", re.MULTILINE)
 SLOWER = (
     f"package: no Python {PYTHON} is here to compile with, so the zip has no bytecode and a start takes longer;"
     " install one, or name it with --python"
@@ -102,6 +104,16 @@ def _install(folder: Path) -> None:
     _run(command, "pip")
     # Programs of packages, which nobody starts there.
     shutil.rmtree(folder / "bin", ignore_errors=True)
+    remove_tests(folder)
+
+
+def remove_tests(folder: Path) -> None:
+    """Packages below `folder` are without their tests, unless a module of theirs that stays imports some."""
+    for tests in sorted(path for path in folder.rglob("tests") if path.is_dir()):
+        package = folder / tests.relative_to(folder).parts[0]
+        sources = [source for source in package.rglob("*.py") if not source.is_relative_to(tests)]
+        if tests != package and not any(_IMPORTS_TESTS.search(source.read_bytes()) for source in sources):
+            shutil.rmtree(tests)
 
 
 def _compile(stage: Path, python: str) -> None:

@@ -240,8 +240,11 @@ def _choose_kafka(given: AppSettings, asked: str | None, faults: list[str]) -> t
         faults.append(
             "KAFKA_PROTOCOL: the Kafka that `up` starts speaks PLAINTEXT alone; remove it, or give an address"
         )
-    if asked == "mock":
-        return "mock", (mockkafka.COST,)
+    return ("mock", (mockkafka.COST,)) if asked == "mock" else kafka_here()
+
+
+def kafka_here() -> tuple[str, tuple[str, ...]]:
+    """Which Kafka `up` starts on this machine where nobody says which; and what is to be said about it."""
     if kafka.java_version() >= kafka.JAVA_MIN:
         return "embedded", ()
     missing = f"kafka: there is no Java {kafka.JAVA_MIN} or later on the PATH"

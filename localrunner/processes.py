@@ -161,12 +161,17 @@ def stop(child: Child, timeout_s: float) -> int:
 
 def kill(child: Child) -> int:
     """`child` and all of its group are dead; its exit code."""
-    # Neither error matters: the whole group has ended (macOS refuses where only zombies are left).
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+    kill_group(child)
     code = child.process.wait(timeout=KILL_WAIT_S)
     _lifeline.forget(child.pid)
     return code
+
+
+def kill_group(child: Child) -> None:
+    """`child` and all of its group have been sent SIGKILL."""
+    # Neither error matters: the whole group has ended (macOS refuses where only zombies are left).
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def thaw(pid: int) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,9 +19,12 @@ from typing import IO
 from localrunner.components import adx_part, azurite_part, host_part, kafka_part, registry_part
 from localrunner.plan import PORTS_FILE, Plan
 from localrunner.processes import NotReadyError, wait_until
+from localrunner.settingsfile import SETTINGS_FILE, write_private, write_settings
 from localrunner.supervisor import Component, Part
 
 RESTART_S = 20.0
+REMOVE_TRIES = 30
+REMOVE_PAUSE_S = 0.1
 
 
 class Stack:
@@ -53,6 +57,11 @@ class Stack:
         plan = self.plan
         found = {"kafka": plan.brokers, "engine": plan.engine, "dm": plan.dm, "storage": plan.storage}
         return found if plan.schema_registry is None else {**found, "registry": plan.schema_registry}
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings that the hosts have, for `sinkctl --settings`; there while the stack is."""
+        return self.directory / SETTINGS_FILE
 
     @property
     def pids(self) -> dict[str, int]:
@@ -93,11 +102,19 @@ class Stack:
             _stop_all(group)
         self._components = []
         if self._lock_file is not None:
+            # It may hold secrets, and leads to what does not answer any more.
+            self.settings_file.unlink(missing_ok=True)
             self._lock_file.close()
             self._lock_file = None
-        if self.plan.options.data is None and self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
+        self._remove_temporary()
         return -signal.SIGKILL not in codes
+
+    def end_at_once(self) -> None:
+        """Every process has been sent SIGKILL, and the temporary directory is gone; fit for a signal's handler."""
+        self.stopping.set()
+        for component in list(self._components):
+            component.kill()
+        self._remove_temporary()
 
     def kill(self, name: str) -> int:
         """The process `name` has been sent SIGKILL; its id. It is started again."""
@@ -121,6 +138,7 @@ class Stack:
         else:
             self._lock_file = _claim(self.directory)
         (self.directory / PORTS_FILE).write_text(json.dumps(dict(plan.ports)))
+        write_settings(self.settings_file, plan.values)
 
         # Azurite comes up while Kafka's directory is formatted, the double while Kafka comes up.
         storage = self._begin(azurite_part) if plan.azurite else None
@@ -135,6 +153,16 @@ class Stack:
         hosts = [self._begin(partial(host_part, number=number)) for number in range(plan.options.hosts)]
         for component in hosts:
             component.ready()
+
+    def _remove_temporary(self) -> None:
+        if self.plan.options.data is not None or self.directory == Path():
+            return
+        # Whoever has just been killed may still be writing.
+        for _ in range(REMOVE_TRIES):
+            shutil.rmtree(self.directory, ignore_errors=True)
+            if not self.directory.exists():
+                return
+            time.sleep(REMOVE_PAUSE_S)
 
     def _begin(self, part: Callable[[Plan, Path, threading.Event], Part]) -> Component:
         component = Component(part(self.plan, self.directory, self.stopping), self._changed, self.stopping)
@@ -172,9 +200,5 @@ def _claim(directory: Path) -> IO[str]:
 
 def write_ready_file(file: Path, stack: Stack) -> None:
     """`file` holds the addresses and process ids of `stack`; nobody ever reads half of it."""
-    text = json.dumps({**stack.addresses, "pids": stack.pids})
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    # Only its owner may read it: the connection string has a key.
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
-        output.write(text)
-    unfinished.replace(file)
+    # The connection string has a key.
+    write_private(file, json.dumps({**stack.addresses, "pids": stack.pids}))

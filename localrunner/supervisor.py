@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localrunner.processes import Child, NotReadyError, kill, stop, thaw
+from localrunner.processes import Child, NotReadyError, kill, kill_group, stop, thaw
 
 LOGGER = logging.getLogger("localrunner")
 WATCH_S = 0.1
@@ -93,6 +93,15 @@ class Component:
         if self._thread.is_alive():
             self._thread.join(timeout=THREAD_STOP_S)
         return stop(self._child, self.part.stop_s) if self._child is not None else None
+
+    def kill(self) -> None:
+        """Its processes have been sent SIGKILL; nobody waits for their end.
+
+        `stopping` must have been set before.
+        """
+        assert self._stopping.is_set(), "a component would be started again"
+        if self._child is not None and self._child.alive():
+            kill_group(self._child)
 
     def _watch(self) -> None:
         while not self._stopping.wait(WATCH_S):

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from types import FrameType
 
-from localrunner.azurite import SERVICES
+from localrunner import brokers
 from localrunner.host import workers
-from localrunner.kafka import LIBS
 from localrunner.plan import ROOT, Options, Plan, make_plan
 from localrunner.processes import NotReadyError
+from localrunner.screen import screen, settings_origin
 from localrunner.stack import Stack, write_ready_file
+from localrunner.stops import on_stop_signals, say_draining
 from sinkcore.errors import ConfigError
 
 LOGGER = logging.getLogger("localrunner")
-PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
-# One Ctrl-C can arrive twice: from the terminal, and from a parent that passes it on.
-SAME_SIGNAL_S = 1.0
 EXIT_FAILED = 1
 EXIT_FAULTS = 2
 
@@ -85,7 +80,7 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     if ready_file is not None:
         ready_file.parent.mkdir(parents=True, exist_ok=True)
         ready_file.unlink(missing_ok=True)
-    for note in plan.notes:
+    for note in (settings_origin(plan), *plan.notes):
         print(note, flush=True)
     began = time.monotonic()
     try:
@@ -96,11 +91,13 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
         print(fault, file=sys.stderr)
         return EXIT_FAILED
     seconds = time.monotonic() - began
-    print(f"The local stack answers after {seconds:.1f} s; Ctrl-C drains and stops it.\n", flush=True)
-    print(screen(stack), flush=True)
+    answers = plan.kafka is not None or _asked(plan)
+    but = "" if answers else " (Kafka, which is not of its own, does not)"
+    print(f"The local stack answers after {seconds:.1f} s{but}; Ctrl-C drains and stops it.\n", flush=True)
+    print(screen(stack, kafka_note="" if answers else " (does not answer)"), flush=True)
     while not asked.wait(1.0):
         continue  # Signals are handled between two waits.
-    print("Draining; a second Ctrl-C ends everything at once.", flush=True)
+    say_draining()
     drained = stack.stop()
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)
@@ -109,65 +106,21 @@ def _foreground(plan: Plan, ready_file: Path | None) -> int:
     return 0 if drained else EXIT_FAILED
 
 
+def _asked(plan: Plan) -> bool:
+    """Whether somebody's own Kafka answers; what is wrong with it is a warning, since it may come later."""
+    answers, faults = brokers.ask(plan)
+    for fault in faults:
+        print(fault, file=sys.stderr, flush=True)
+    return answers
+
+
 def _stop_on_signals(stack: Stack) -> threading.Event:
-    """The event is set by the first SIGINT or SIGTERM, and `stack` stops; one that comes later ends us at once."""
+    """The event is set by the first SIGINT or SIGTERM, and `stack` stops."""
     asked = threading.Event()
-    first_at = 0.0
 
-    def take(number: int, _: FrameType | None) -> None:
-        nonlocal first_at
-        if not asked.is_set():
-            first_at = time.monotonic()
-            asked.set()
-            stack.stopping.set()
-        elif time.monotonic() - first_at > SAME_SIGNAL_S:
-            # Nothing needs to be killed here: no child outlives this process.
-            os._exit(128 + number)
+    def first(_: int) -> None:
+        asked.set()
+        stack.stopping.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, take)
+    on_stop_signals(first, stack.end_at_once)
     return asked
-
-
-def screen(stack: Stack) -> str:
-    """Where everything is, and what one could type."""
-    plan, addresses = stack.plan, stack.addresses
-    lines = [
-        f"  kafka    {addresses['kafka']}",
-        f"  ADX      {addresses['engine']} (queries, commands), {addresses['dm']} (ingestion)",
-    ]
-    if plan.schema_registry is not None:
-        lines.append(f"  schemas  {plan.schema_registry}")
-    if plan.azurite:
-        services = ", ".join(f"http://127.0.0.1:{port} ({name})" for name, port in azurite_addresses(plan))
-        lines.append(f"  storage  {services}")
-    lines += [f"  logs     {stack.directory / 'logs'}", "", "Some commands to try:", "", *_commands(stack)]
-    return "\n".join(lines)
-
-
-def azurite_addresses(plan: Plan) -> list[tuple[str, int]]:
-    """Azurite's services with their ports."""
-    return [(service, plan.ports[service]) for service in SERVICES]
-
-
-def _commands(stack: Stack) -> list[str]:
-    """Commands for the first route: make its table, produce a record, look for it."""
-    plan, route = stack.plan, stack.plan.settings.routes[0]
-    engine, commands = stack.addresses["engine"], []
-    table = route.tables[0] if route.tables else route.table
-    if plan.adx and route.mapping is None:
-        commands.append(_curl(f"{engine}/v1/rest/mgmt", route.db, f".create table {table} (origin: string)"))
-    if plan.kafka == "embedded":
-        commands.append(
-            f"""  echo '{{"origin": "EWR"}}' | java -cp '{os.path.relpath(LIBS)}/*' {PRODUCER}"""
-            f" --bootstrap-server {stack.addresses['kafka']} --topic {route.topic}"
-        )
-    if plan.adx:
-        commands.append(_curl(f"{engine}/v1/rest/query", route.db, f"{table} | count"))
-        commands.append(f"  curl -s {stack.addresses['dm']}/local/batches")
-    return commands
-
-
-def _curl(url: str, db: str, csl: str) -> str:
-    body = json.dumps({"db": db, "csl": csl})
-    return f"  curl -s {url} -H 'Content-Type: application/json' -d '{body}'"

@@ -210,6 +210,15 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(character, text)
 
 
+def bare(text: str) -> str:
+    """`text` from its first letter on, without the space and the comments before it.
+
+    Source: dataexplorer-docs, kusto/management/index.md: a command begins with a dot; yet each of its examples of
+    several commands has a comment before that, and kusto/query/comment.md allows them in commands.
+    """
+    return text[Reader(text).at :]
+
+
 def split_pipeline(text: str) -> tuple[str, str]:
     """A command and the query operators after its first `|`; `<|` is no such bar, nor is one in a literal."""
     if _DEFINITION.match(text):
@@ -223,6 +232,10 @@ def split_pipeline(text: str) -> tuple[str, str]:
                 continue
         if text.startswith("<|", at):
             return text, ""
+        if text.startswith("//", at):
+            end = text.find("\n", at)
+            at = end if end >= 0 else len(text)
+            continue
         if text[at] == "|":
             return text[:at].rstrip(), text[at + 1 :].strip()
         at += 1

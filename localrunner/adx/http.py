@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from localrunner.adx import commands, control, frames, mgmt, query, streaming
 from localrunner.adx.catalog import Catalog
+from localrunner.adx.csl import bare
 from localrunner.adx.errors import of_status, syntax_error, wrong_endpoint
 from localrunner.adx.exchange import BODY_MAX_BYTES, Endpoint, Exchange, answered, inflated
 from localrunner.adx.ingest import Ingestor
@@ -59,14 +60,14 @@ def app(services: Services, role: Role) -> Starlette:
         )
 
     def command(asked: Exchange) -> frames.Result:
-        if not asked.text.lstrip().startswith("."):
-            raise syntax_error("a management command begins with '.'")
+        if not bare(asked.text).startswith("."):
+            raise syntax_error("a management command begins with '.', after comments at most")
         return mgmt.execute(context(asked), asked.text)
 
     def run(asked: Exchange) -> frames.Result:
         if role is not Role.ENGINE:
             raise wrong_endpoint("a query", Role.ENGINE.value)
-        if asked.text.lstrip().startswith("."):
+        if bare(asked.text).startswith("."):
             return mgmt.execute(context(asked), asked.text)
         return query.run(services.catalog, asked.database, asked.text, asked.properties)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from localrunner.adx import query
 from localrunner.adx.catalog import Catalog, Database, Table
-from localrunner.adx.csl import Reader, split_pipeline
+from localrunner.adx.csl import Reader, bare, split_pipeline
 from localrunner.adx.errors import KustoError, syntax_error, wrong_endpoint
 from localrunner.adx.frames import Result
 
@@ -87,9 +87,8 @@ def execute(context: Context, text: str) -> Result:
     Raises:
         KustoError: the command is unknown, belongs to the other endpoint, or cannot be carried out.
     """
-    text = text.strip()
-    bare, pipeline = split_pipeline(text)
-    table = _dispatch(context, bare)
+    alone, pipeline = split_pipeline(bare(text).strip())
+    table = _dispatch(context, alone)
     if pipeline:
         name = "command_result"
         return query.run(context.catalog, context.database_name, f"{name} | {pipeline}", {}, (name, table))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from localrunner import totry
 from localrunner.demo.cpu import CpuMeter
 from localrunner.demo.kusto import DB, METADATA, Adx
 from localrunner.demo.produce import ProduceError, create_topics, end_offsets, produce, register
@@ -21,9 +23,11 @@ from localrunner.demo.records import Feed, feeds
 from localrunner.demo.screen import Progress, say, silent, table
 from localrunner.demo.storage import Storage, Stored
 from localrunner.host import workers
-from localrunner.plan import Options, make_plan
+from localrunner.plan import Options, kafka_here, make_plan
 from localrunner.processes import NotReadyError
+from localrunner.settingsfile import app_settings
 from localrunner.stack import Stack, write_ready_file
+from localrunner.stops import Interrupt, on_stop_signals, say_draining
 from sinkcore.errors import ConfigError
 
 # The demo's own, so that a host that was killed is missed for seconds and not for minutes.
@@ -83,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """The exit code of `demo`: 0 only if the proof holds."""
+    on_stop_signals(_interrupt, at_once=lambda: None)
     try:
         return _run(parsed)
     except ConfigError as error:
@@ -92,8 +97,8 @@ def run(parsed: argparse.Namespace) -> int:
     except (NotReadyError, ProduceError, DemoError) as error:
         print(error, file=sys.stderr)
         return EXIT_UNPROVEN
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except Interrupt as ended:
+        return 128 + ended.number
 
 
 class DemoError(Exception):
@@ -106,8 +111,13 @@ def _run(parsed: argparse.Namespace) -> int:
     # Somebody's own broker may have topics by these names.
     suffix = f"-demo-{os.getpid()}" if external else ""
     tell("Reading the flights and the weather of 2013 ...")
-    sent = feeds(f"flights{suffix}", f"weather{suffix}", MOCK_RECORDS_MAX if parsed.kafka == "mock" else None)
+    is_mock = (parsed.kafka or kafka_here()[0]) == "mock"
+    sent = feeds(f"flights{suffix}", f"weather{suffix}", MOCK_RECORDS_MAX if is_mock else None)
     with _stack(parsed, sent) as stack:
+        for note in stack.plan.notes:
+            tell(note)
+        if is_mock:
+            tell(f"So the demo takes {MOCK_RECORDS_MAX:,} flights and {MOCK_RECORDS_MAX:,} rows of weather.")
         tell(
             f"Kafka, a schema registry, Azurite, the ADX double and the Functions app run. For this demo "
             f"the sink has {INVOCATION_MAX_S} s for a batch, and Kafka misses a dead host after "
@@ -134,8 +144,8 @@ def _stack(parsed: argparse.Namespace, sent: list[Feed]) -> Iterator[Stack]:
         for f in sent
     ]
     # Settings of somebody's own app, in the environment or a file, must not get into the demo.
-    ours = ("SINK", "KAFKA_", "KUSTO_", "AZUREWEBJOBSSTORAGE", "AZUREFUNCTIONSJOBHOST", "SCHEMA_REGISTRY_")
-    environment = {name: value for name, value in os.environ.items() if not name.upper().startswith(ours)}
+    theirs = app_settings(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in theirs}
     with tempfile.TemporaryDirectory(prefix="demo-") as folder:
         settings_file = Path(folder) / "settings.json"
         settings_file.write_text(json.dumps({"Values": {"SINK_TOPICS_MAPPING": json.dumps(routes)}}))
@@ -145,8 +155,32 @@ def _stack(parsed: argparse.Namespace, sent: list[Feed]) -> Iterator[Stack]:
             if parsed.ready_file is not None:
                 write_ready_file(parsed.ready_file, stack)
 
-        with Stack(make_plan(options, environment), changed) as stack:
-            yield stack
+        stack = Stack(make_plan(options, environment), changed)
+        _stop_on_signals(stack, folder)
+        with stack:
+            try:
+                yield stack
+            except Interrupt:
+                say_draining()
+                raise
+
+
+def _interrupt(number: int) -> None:
+    raise Interrupt(number)
+
+
+def _stop_on_signals(stack: Stack, folder: str) -> None:
+    """The first SIGINT or SIGTERM raises Interrupt, but where `stack` is stopping already."""
+
+    def first(number: int) -> None:
+        if not stack.stopping.is_set():
+            _interrupt(number)
+
+    def at_once() -> None:
+        stack.end_at_once()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    on_stop_signals(first, at_once)
 
 
 def _prove(stack: Stack, sent: list[Feed], parsed: argparse.Namespace, tell: Tell) -> Result:
@@ -251,11 +285,11 @@ def _keep(stack: Stack) -> None:
         "Flights | summarize flights = count(), longest = max(distance) by origin",
         "DeadLetters | summarize dead_letters = count() by topic, reason",
     ):
-        body = json.dumps({"db": DB, "csl": text})
-        print(f"  curl -s {engine}/v2/rest/query -H 'Content-Type: application/json' -d '{body}'")
-    print(f"  curl -s {stack.addresses['dm']}/local/batches", flush=True)
+        print(totry.curl(f"{engine}/v2/rest/query", DB, text))
+    print("\n".join(totry.sinkctl(stack.plan, stack.settings_file, os.environ)))
+    print(totry.batches(stack.plan), flush=True)
     try:
         while True:
             signal.pause()
-    except KeyboardInterrupt:
-        return
+    except Interrupt:
+        say_draining()

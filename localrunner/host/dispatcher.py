@@ -231,8 +231,7 @@ class Dispatcher:
     def _print(self, record: wire.RpcLog) -> None:
         name = self._names.get(record.invocation_id or "")
         category = WORKER if name is None else f"Function.{name}.User"
-        facts = "".join(f" {key}={value}" for key, value in record.facts.items())
-        self._log.write(record.level, category, record.message + facts)
+        self._log.write(record.level, category, record.message)
 
 
 class Delays:

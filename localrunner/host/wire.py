@@ -154,13 +154,12 @@ class InvocationResponse(msgspec.Struct, tag="invocation_response", frozen=True)
 
 
 class RpcLog(msgspec.Struct, tag="rpc_log", frozen=True):
-    """One log record of the worker; `facts` are the `extra` attributes as text."""
+    """One log record of the worker."""
 
     level: str
     category: str
     message: str
     invocation_id: str | None = None
-    facts: dict[str, str] = {}
 
 
 HostMessage = InvocationRequest | WorkerTerminate

@@ -41,8 +41,8 @@ _numbers = itertools.count(1)
 
 
 def table_name() -> str:
-    """A name that no other test uses."""
-    return f"T{next(_numbers)}_{uuid.uuid4().hex[:6]}"
+    """A name that no other test uses, with a small letter in it: some tests try it in another case."""
+    return f"T{next(_numbers)}_x{uuid.uuid4().hex[:6]}"
 
 
 def wait_for(what: str, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:

@@ -27,7 +27,7 @@ class Tables:
         for command in (
             ".create table Flights (n: long, kafka: dynamic)",
             ".create table DeadLetters (topic: string, partition: int, offset: long, reason: string)",
-            (ROOT / "docs" / "audit.kql").read_text().partition("\n.create")[2].join((".create", "")),
+            (ROOT / "docs" / "audit.kql").read_text(),
         ):
             self._client.execute_mgmt(self._db, command)
 

@@ -38,6 +38,23 @@ def test_a_table_has_the_schema_it_was_created_with(double: Double) -> None:
     double.command(f".create table {name}_2 ({again})")
 
 
+@pytest.mark.parametrize("before", ["// which | tables\n", "\n  // one\n\n// .drop two\n  "])
+def test_a_command_may_have_comments_before_it_and_in_it(double: Double, before: str) -> None:
+    """management/index.md wants a dot first, and shows its own commands below comments, as files have them."""
+    name = table_name()
+
+    double.command(f"{before}.create table {name} // named | by us\n (a: long)")
+
+    text = f"{before}.show tables ({name}) // its | bar\n| project TableName // the end"
+    assert double.command(text) == [{"TableName": name}]
+
+
+def test_comments_alone_and_a_query_below_one_are_no_command(double: Double) -> None:
+    for text in ("// .show tables", "// first\nprint 1"):
+        with pytest.raises(KustoApiError, match=r"begins with '\.', after comments at most"):
+            double.command(text)
+
+
 def test_creating_a_table_that_exists_changes_nothing(double: Double) -> None:
     """create-table-command.md: success, whatever the schema."""
     name = double.table("a: long")

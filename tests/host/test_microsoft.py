@@ -30,7 +30,7 @@ def test_it_decodes_what_the_extension_sends_and_the_batch_is_committed(
 @app.retry(strategy="fixed_delay", max_retry_count="3", delay_interval="00:00:00")
 @trigger()
 def take(records: typing.List[func.KafkaEvent], context: func.Context) -> None:
-    logging.getLogger("sinkcore.sink").info("segment_queued", extra={"records": len(records)})
+    logging.getLogger("sinkcore.sink").info("segment_queued records=%d", len(records))
     retry = context.retry_context
     note("batch", python=sys.version_info[:2], module=type(context).__module__, name=context.function_name,
          bodies=[r.get_body().hex() for r in records], keys=[r.key for r in records], headers=records[0].headers,

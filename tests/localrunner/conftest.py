@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -97,7 +97,7 @@ class Starter:
     def __init__(self, app: Path, directory: Path) -> None:
         self.app, self.directory, self.started = app, directory, list[Up]()
 
-    def start(self, *options: str) -> Up:
+    def start(self, *options: str, environment: Mapping[str, str] = os.environ) -> Up:
         number = len(self.started)
         screen, ready = self.directory / f"screen-{number}.txt", self.directory / f"ready-{number}.json"
         command = [sys.executable, "-m", "localrunner", "up", "--app", str(self.app), "--ready-file", str(ready)]
@@ -105,7 +105,7 @@ class Starter:
         process = subprocess.Popen(
             [*command, "--set", f"SINK_TOPICS_MAPPING={MAPPING}", *options],
             cwd=ROOT,
-            env=dict(os.environ),
+            env=dict(environment),
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +20,7 @@ import pytest
 
 from localrunner.demo.cli import Result
 from localrunner.plan import ROOT
+from tests.localrunner.processes import eventually, family, living
 
 DEMO_S = 180
 # The contract's names; `sums_agree` is ours besides.
@@ -42,12 +46,12 @@ PROVEN = Result(
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The mock broker keeps few records, which is enough for a host that is killed half way."""
-    ready_file = tmp_path_factory.mktemp("demo") / "ready.json"
-    options = ["--kafka", "mock", "--json", "--keep", "--ready-file", str(ready_file)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "localrunner", "demo", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    """The mock broker keeps few records, which is enough for a host that is killed half way.
+
+    SIGINT is ignored when it starts, as a script's `&` has it; its temporary files lie where a test can look.
+    """
+    ready_file, temporary = tmp_path_factory.mktemp("demo") / "ready.json", tmp_path_factory.mktemp("temporary")
+    process = started(temporary, "--json", "--keep", "--ready-file", str(ready_file))
     timer = threading.Timer(DEMO_S, process.kill)
     timer.start()
     try:
@@ -55,11 +59,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         result = process.stdout.readline()
         lines = iter(process.stdout.readline, "")
         commands = [line.strip() for line in takewhile(lambda line: "/local/batches" not in line, lines)]
-        yield Demo(process, json.loads(result), [each for each in commands if each.startswith("curl")], ready_file)
+        yield Demo(process, json.loads(result), [each for each in commands if each], ready_file, temporary)
     finally:
         timer.cancel()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEMO_S)
+
+
+def started(temporary: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "localrunner", "demo", "--kafka", "mock", *options]
+    return subprocess.Popen(
+        ["/bin/sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,7 @@ class Demo:
     found: dict[str, Any]
     commands: list[str]
     ready_file: Path
+    temporary: Path
 
 
 def test_the_demo_prints_one_object_with_the_contracts_names(demo: Demo) -> None:
@@ -78,11 +94,21 @@ def test_the_demo_prints_one_object_with_the_contracts_names(demo: Demo) -> None
 
 
 def test_what_is_kept_up_answers_the_commands_as_they_are_printed(demo: Demo) -> None:
-    assert len(demo.commands) == 2
-    for command in demo.commands:
+    queries = [command for command in demo.commands if "rest/query" in command]
+    assert len(queries) == 2
+    for command in queries:
         answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602
         primary = next(frame for frame in json.loads(answer.stdout) if frame.get("TableKind") == "PrimaryResult")
         assert sum(row[1 if "longest" in command else 2] for row in primary["Rows"]) > 0
+
+
+def test_the_operators_audit_of_what_is_kept_up_finds_nothing_wrong(demo: Demo) -> None:
+    for command in [command for command in demo.commands if "sinkctl" in command]:
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S602
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    ends = re.findall(r"^\w+ \d: 0 to (\d+), 0 in gaps", done.stdout, re.MULTILINE)
+    assert sum(map(int, ends)) == demo.found["records"]
 
 
 def test_an_interrupt_ends_a_demo_that_was_kept_up_and_all_of_its_processes(demo: Demo) -> None:
@@ -92,6 +118,46 @@ def test_an_interrupt_ends_a_demo_that_was_kept_up_and_all_of_its_processes(demo
 
     assert demo.process.wait(DEMO_S) == 0, "the proof holds"
     assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
+    assert list(demo.temporary.iterdir()) == []
+
+
+def test_sigterm_ends_a_demo_on_its_way_with_all_that_it_has_put_into_the_temporary_directory(
+    tmp_path: Path,
+) -> None:
+    """With a Kafka it is 180 MB a time, and what a script or a supervisor sends is SIGTERM."""
+    process = started(tmp_path)
+    eventually("the double is starting", lambda: list(tmp_path.glob("localrunner-*/logs/adx.log")) != [], DEMO_S)
+    everyone = family(process.pid)
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=DEMO_S)
+
+    assert process.returncode == 128 + signal.SIGTERM
+    assert len(everyone) > 2
+    assert living(everyone) == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_java_and_docker_the_demo_takes_what_a_mock_broker_can_hold_and_says_so(tmp_path: Path) -> None:
+    """More than that the mock drops without a word, and a loss would be proven that is none of the sink's."""
+    for tool in ("node", "ps"):
+        found = shutil.which(tool)
+        assert found is not None, f"{tool}: the other tests need it too"
+        (tmp_path / tool).symlink_to(found)
+    command = [sys.executable, "-m", "localrunner", "demo", "--no-crash"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=DEMO_S,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kafka: the mock broker keeps about 5 MB a partition" in done.stdout
+    assert "the demo takes 8,000 flights" in done.stdout
 
 
 @pytest.mark.parametrize(

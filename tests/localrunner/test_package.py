@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localrunner.package import PYTHON, SITE_PACKAGES, WWWROOT, build, find_python
+from localrunner.package import PYTHON, SITE_PACKAGES, WWWROOT, build, find_python, remove_tests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN = """
@@ -40,8 +40,22 @@ def test_it_holds_the_app_its_packages_and_nothing_else(package: Path) -> None:
         "sinkcore",
         ".python_packages",
     }
-    assert not any("/tests/" in name for name in names if name.startswith("sinkcore"))
+    assert [name for name in names if "/tests/" in name] == []
     assert f"{SITE_PACKAGES.as_posix()}/msgspec/__init__.py" in names
+
+
+def test_tests_of_a_package_stay_where_a_module_that_is_published_imports_them(tmp_path: Path) -> None:
+    for package, source in (("plain", "import json"), ("tied", "from tied.tests import helpers"), ("tests", "")):
+        (tmp_path / package / "tests").mkdir(parents=True)
+        (tmp_path / package / "tests" / "__init__.py").write_text(f"from {package}.tests import itself")
+        (tmp_path / package / "__init__.py").write_text(source)
+
+    remove_tests(tmp_path)
+
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("tests")) == [
+        "tests",
+        "tied/tests",
+    ]
 
 
 def test_the_python_it_is_for_runs_it_without_looking_at_a_source(package: Path, tmp_path: Path) -> None:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 from localrunner.host.wire import ClosedError, Line, RpcLog
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
 
 class ToHost(logging.Handler):
-    """A logging handler whose records the host prints; `extra` attributes go along as facts.
+    """A logging handler whose records the host prints; `extra` attributes stay behind, as in Azure.
 
+    Source: azure-functions-python-worker, dispatcher.py: an RpcLog has the formatted message and no attributes.
     `invocation_id` tells for which invocation the caller works.
     """
 
@@ -37,13 +36,11 @@ class ToHost(logging.Handler):
 
 
 def _log_of(record: logging.LogRecord, text: str, invocation_id: str | None) -> RpcLog:
-    facts = {name: str(value) for name, value in vars(record).items() if name not in _PLAIN}
     return RpcLog(
         level=_level(record.levelno),
         category=record.name,
         message=text,
         invocation_id=invocation_id,
-        facts=facts,
     )
 
 
