@@ -26,17 +26,18 @@ HOLES = {
         Profile(
             skips=True,
             transactions=True,
+            tables=1,
             storage_faulty=0.0,
             rare=0.1,
             events=1_000,
             weights=(
-                *(("rebalance", 4.0), ("transaction", 2.0), ("kill", 3.0), ("commit", 3.0)),
+                *(("rebalance", 4.0), ("transaction", 4.0), ("kill", 3.0), ("commit", 3.0)),
                 *(("storage down", 0.0), ("table missing", 0.0), ("adx down", 0.0)),
             ),
         ),
         Guards(committed_known=False),
         ("LOST",),
-        60,
+        120,
     ),
     "6 questions have a deadline": (Profile(transactions=True), Guards(reads_end=False), ("ENDLESS",), 130),
     "7 the segment's row is read after a conflict": (

@@ -284,7 +284,10 @@ class Weather:
         self.rebalance()
 
     def expire(self) -> None:
-        kafka = self.sim.kafka
+        """With the group's offsets goes what would show that a list, held for so long, spans a skip."""
+        kafka, positions = self.sim.kafka, self.sim.positions()
+        for p in {seen.partition for host in self.sim.hosts for seen in host.listed}:
+            kafka.hidden |= {(p, o) for o in range(positions.get(p, 0), kafka.committed_at.get(p, 0))}
         kafka.committed_at.clear()
         for host in self.sim.hosts:
             host.stored = {}
