@@ -268,7 +268,7 @@ def test_a_warm_question_costs_one_small_fetch(kafka: str, topics: Topics) -> No
     reader.close()
 
     # One fetch each, and sometimes the next one that was already on its way: 70 KB and 1.1 fetches here.
-    assert after[0] - before[0] <= WARM_QUESTIONS * 3 * 65_536
+    assert after[0] - before[0] <= WARM_QUESTIONS * 3 * 32_768
     assert after[1] - before[1] <= WARM_QUESTIONS * 3
 
 
