@@ -128,8 +128,8 @@ def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServ
 
 
 def _has_proxy() -> bool:
-    """Whether the environment says anything about the way out: with each request, `requests` would look at all of
-    it, which is a sixth of a small request's CPU."""
+    """Whether the environment says anything about the way out: with each request, `requests` would otherwise look
+    through all of it for nothing."""
     return bool(getproxies()) or any(os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
 
 

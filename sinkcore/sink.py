@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sinkcore.clock import Clock, Deadline
 from sinkcore.cursors import Move, groups_of, halves_of, moves_of, ranges_of
 from sinkcore.drift import Drift
-from sinkcore.errors import LedgerError, OutcomeUnknownError, PositionMovedError, SinkError, TransientError
+from sinkcore.errors import LedgerError, PositionMovedError, SinkError, TransientError
 from sinkcore.holes import HOLES_MAX, as_kafka_has_it, ask_before, ask_first, holes_in
 from sinkcore.ingest import IngestionQueue
 from sinkcore.ledger import Ledger
@@ -88,7 +88,7 @@ class Sink:
                 partitions = {move.cursor.partition for move in group}
                 self._deliver(known, [s for s in slices if s.partition in partitions], group, deadline)
         except SinkError:
-            # By the next try somebody may have moved a position past what stands in the way (`sinkctl skip`).
+            # The commit may have happened, or somebody skips what stands in the way (`sinkctl skip`).
             known.positions = None
             raise
 
@@ -259,9 +259,6 @@ class Sink:
         except PositionMovedError:
             topic.positions = None
             return None
-        except OutcomeUnknownError:
-            topic.positions = None
-            raise
         topic.positions = None if moved is None or topic.positions is None else topic.positions | moved
         for gap in gaps:
             event(
