@@ -212,7 +212,8 @@ def running(
     routes: list[dict[str, Any]] | None = None,
 ) -> Iterator[Whole]:
     """A stack with these topics on a Kafka that runs already; `routes` replaces the one of each."""
-    config = {"max.message.bytes": str(RECORD_MAX_BYTES)}
+    # Records with old timestamps would otherwise be gone at the broker's next look at retention.
+    config = {"max.message.bytes": str(RECORD_MAX_BYTES), "retention.ms": "-1"}
     admin = AdminClient({"bootstrap.servers": kafka})  # with it gone, its futures fail
     made = admin.create_topics([NewTopic(topic.name, topic.partitions, config=config) for topic in topics])
     for future in made.values():

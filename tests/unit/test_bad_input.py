@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -192,12 +193,25 @@ def _rows_of_json(text: bytes, data: bytes, metadata: str | None, place: Path) -
         [str(file)],
     ).fetchall()
     yield [(str(row[2]["offset"]) if metadata else "", str(row[0]), str(row[1])) for row in found]
-    fields = [("s", pa.string()), ("n", pa.int64()), ("_kafka", pa.struct([("offset", pa.int64())]))]
+    if any(math.isinf(number) for number in _numbers(text)):
+        return  # pyarrow refuses the whole file for a number beyond the largest double
+    fields = [("s", pa.string()), ("n", pa.float64()), ("_kafka", pa.struct([("offset", pa.int64())]))]
     options = pyarrow.json.ParseOptions(
         explicit_schema=pa.schema(fields if metadata else fields[:2]), unexpected_field_behavior="ignore"
     )
     table = pyarrow.json.read_json(io.BytesIO(text), parse_options=options)
-    yield [(_offset(row), str(row["s"]), str(row["n"])) for row in table.to_pylist()]
+    yield [(_offset(row), str(row["s"]), str(row["n"]).removesuffix(".0")) for row in table.to_pylist()]
+
+
+def _numbers(text: bytes) -> list[float]:
+    found: list[float] = []
+
+    def note(digits: str) -> None:
+        found.append(float(digits))
+
+    for line in filter(None, text.split(b"\n")):
+        json.loads(line, parse_float=note, parse_int=note)
+    return found
 
 
 def _rows_of_csv(text: bytes, data: bytes, stored: str, place: Path) -> Iterator[list[Row]]:
