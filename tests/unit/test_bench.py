@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -28,4 +29,4 @@ def test_a_quick_run_prints_tables_and_writes_json_lines(tmp_path: Path) -> None
     for what in ("(a) floor", "(b) handler", "(c) decode", "(e) zlib 6", "(b) / (a)", "stored / (e)'s"):
         assert [result for result in results if result["what"] == what]
         assert what in run.stdout
-    assert all(result["value"] > 0 for result in results if result["unit"] == "us/record")
+    assert all(math.isfinite(result["value"]) for result in results)
