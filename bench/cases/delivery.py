@@ -10,7 +10,7 @@ from itertools import count
 from statistics import median
 
 import azure.functions as func
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -20,6 +20,7 @@ from bench.measure import Result
 from bench.stack import stack
 from localrunner.demo.kusto import DB, METADATA
 from sinkcore.clients import build_app
+from sinkcore.reading import NARROW
 from sinkcore.settings import read_settings
 from sinkcore.sink import Sink
 from sinkcore.table import Row
@@ -36,19 +37,26 @@ CPU_MARK, TIME_MARK = 1.05, 1 / 0.7
 class Lane:
     """A topic, and how its batches are delivered. With `holes` each partition has a marker between two batches."""
 
-    topic: str
+    name: str
     partitions: int
     holes: bool
     in_memory: bool = False
+    size: str = "256 B"
+
+    @property
+    def topic(self) -> str:
+        """A name for each size."""
+        return f"{self.name}-{self.size.replace(' ', '-')}"
 
 
 # Few partitions for the CPU, many for the throughput.
 BARE = Lane("bare", 4, holes=False, in_memory=True)
-WHOLE = Lane("whole", 4, holes=True)
 LEDGER = Lane("ledger", 4, holes=False)
+WHOLE = Lane("whole", 4, holes=True)
 PLAIN = Lane("plain", 50, holes=False)
 MARKED = Lane("marked", 50, holes=True)
-LANES = (BARE, LEDGER, WHOLE, PLAIN, MARKED)
+SIZES = ("256 B", "1 KB")
+LANES = (*(replace(lane, size=size) for size in SIZES for lane in (BARE, LEDGER, WHOLE)), PLAIN, MARKED)
 
 
 @dataclass
@@ -88,28 +96,48 @@ def run(options: Options) -> Iterator[Result]:
         batches = {lane: _batches(brokers, lane, rounds + 1) for lane in LANES}
         values = {**running.plan.values, "SINK_TOPICS_MAPPING": json.dumps(routes), "SINK_LEDGER_TABLE": "bench"}
         sink = build_app(read_settings(values), new_ledger=True).sink
-        work = {lane: _deliveries(sink, lane, batches[lane]) for lane in LANES}
-        cpu_s: dict[Lane, list[float]] = {lane: [] for lane in LANES}
-        took_s: dict[Lane, list[float]] = {lane: [] for lane in LANES}
+        work: dict[Lane | str, Callable[[], None]] = {
+            lane: _deliveries(sink, lane, batches[lane]) for lane in LANES
+        }
+        consumer = Consumer(NARROW | {"bootstrap.servers": brokers, "log_level": 3})
+        for size in SIZES:
+            work[size] = _questions(consumer, replace(WHOLE, size=size))
+        cpu_s: dict[Lane | str, list[float]] = {each: [] for each in work}
+        took_s: dict[Lane | str, list[float]] = {each: [] for each in work}
         for number in range(rounds + 1):
-            for lane, deliver in work.items():
+            for each, run_once in work.items():
                 began, cpu_began = time.monotonic(), time.process_time()
-                deliver()
+                run_once()
                 if number:
-                    cpu_s[lane].append(time.process_time() - cpu_began)
-                    took_s[lane].append(time.monotonic() - began)
+                    cpu_s[each].append(time.process_time() - cpu_began)
+                    took_s[each].append(time.monotonic() - began)
+        consumer.close()
+    cpu, took = ({each: median(times) for each, times in all_s.items()} for all_s in (cpu_s, took_s))
+    for size in SIZES:
+        bare, ledger, whole = (cpu[replace(lane, size=size)] for lane in (BARE, LEDGER, WHOLE))
+        yield from _cpu(size, bare, ledger, whole, cpu[size])
 
-    def result(lane: Lane, what: str, value: float, unit: str, mark: float | None = None) -> Result:
-        return Result("delivery", f"256 B, {lane.partitions} p.", BATCH_RECORDS, what, value, unit, mark)
+    def result(what: str, value: float, unit: str, mark: float | None = None) -> Result:
+        return Result("delivery", f"256 B, {MARKED.partitions} p.", BATCH_RECORDS, what, value, unit, mark)
 
-    cpu, took = ({lane: median(times) for lane, times in each.items()} for each in (cpu_s, took_s))
-    for lane, what in ((BARE, "bare"), (LEDGER, "with a ledger"), (WHOLE, "with a ledger and holes")):
-        yield result(lane, f"CPU {what}", 1e6 * cpu[lane] / BATCH_RECORDS, "us/record")
-    yield result(WHOLE, "ledger / bare", cpu[LEDGER] / cpu[BARE], "")
-    yield result(WHOLE, "ledger and holes / bare", cpu[WHOLE] / cpu[BARE], "", CPU_MARK)
     for lane, what in ((PLAIN, "plain"), (MARKED, "markers at each boundary")):
-        yield result(lane, what, BATCH_RECORDS / took[lane], "records/s")
-    yield result(MARKED, "time, markers / plain", took[MARKED] / took[PLAIN], "", TIME_MARK)
+        yield result(what, BATCH_RECORDS / took[lane], "records/s")
+    yield result("time, markers / plain", took[MARKED] / took[PLAIN], "", TIME_MARK)
+
+
+def _cpu(size: str, bare: float, ledger: float, whole: float, question: float) -> Iterator[Result]:
+    """The seconds of CPU of a batch, as figures."""
+
+    def result(what: str, value: float, unit: str, mark: float | None = None) -> Result:
+        return Result("delivery", f"{size}, {BARE.partitions} p.", BATCH_RECORDS, what, value, unit, mark)
+
+    yield result("CPU bare", 1e6 * bare / BATCH_RECORDS, "us/record")
+    yield result("CPU of the ledger", 1e3 * (ledger - bare), "ms/batch")
+    yield result("CPU of the holes", 1e3 * (whole - ledger), "ms/batch")
+    yield result("CPU of librdkafka's question", 1e3 * question, "ms/batch")
+    yield result("ledger / bare", ledger / bare, "")
+    yield result("ledger and holes / bare", whole / bare, "", CPU_MARK)
+    yield result("least: (bare + question) / bare", (bare + question) / bare, "")
 
 
 def _batches(brokers: str, lane: Lane, number: int) -> list[list[func.KafkaEvent]]:
@@ -120,7 +148,7 @@ def _batches(brokers: str, lane: Lane, number: int) -> list[list[func.KafkaEvent
     producer = Producer(config | ({"transactional.id": lane.topic} if lane.holes else {}))
     if lane.holes:
         producer.init_transactions(ANSWER_S)
-    events = payload(records("256 B", BATCH_RECORDS)).decode()
+    events = payload(records(lane.size, BATCH_RECORDS)).decode()
     each = BATCH_RECORDS // lane.partitions
     batches = []
     for batch in range(number):
@@ -156,3 +184,23 @@ def _deliveries(sink: Sink, lane: Lane, batches: list[list[func.KafkaEvent]]) ->
         own.mark_sparse(own.topic(lane.topic))
     left = iter(batches)
     return lambda: own.deliver(lane.topic, next(left))
+
+
+def _questions(consumer: Consumer, lane: Lane) -> Callable[[], None]:
+    """Each call asks Kafka about the markers behind the next batch, with librdkafka alone and none of the sink."""
+    each = BATCH_RECORDS // lane.partitions
+    markers = count(each, each + 1)
+
+    def ask() -> None:
+        marker = next(markers)
+        consumer.assign([TopicPartition(lane.topic, p, marker) for p in range(lane.partitions)])
+        left = set(range(lane.partitions))
+        while left:
+            message = consumer.poll(ANSWER_S)
+            assert message is not None
+            partition = message.partition()
+            if partition in left:
+                left.remove(partition)
+                consumer.incremental_unassign([TopicPartition(lane.topic, partition)])
+
+    return ask
