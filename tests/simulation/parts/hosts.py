@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sinkcore.sink import Sink
 from tests.simulation.parts.kafka import TOPIC, Kafka, Seen, events_of
+from tests.simulation.parts.passed import ADDED, CRAWL, EXPIRED, FIRST, OUTAGE, Passed
 from tests.simulation.parts.schedule import Actor, HostClock, Killed, Schedule
 
 BATCH_MAX = 12
@@ -28,7 +29,7 @@ class Host:
     latest: bool
     new_sink: Callable[[HostClock], Sink]
     positions: Callable[[], dict[int, int]]
-    skipped: list[tuple[int, int]]
+    passed: Passed
     storage_is_down: Callable[[], bool]
     python_works: bool = True
     fetch: dict[int, int] = field(default_factory=dict)
@@ -52,13 +53,19 @@ class Host:
         if at is None or not log.low <= at <= log.end:
             if self.latest:
                 self._skips(p, log.end)
+            elif self.kafka.expired:
+                self.passed.expect(p, CRAWL)
             return log.end if self.latest else log.low
         return at
 
     def _skips(self, p: int, end: int) -> None:
         """`autoOffsetReset: Latest` steps over what is there; inside a list that has begun nothing shows it."""
         stepped_over = [(p, o) for o in range(self.positions().get(p, 0), end)]
-        self.skipped += stepped_over
+        if p in self.kafka.ever_committed:
+            why = [EXPIRED] if self.kafka.expired else []
+        else:
+            why = [ADDED] if p >= self.kafka.partitions else []
+        self.passed.add(stepped_over, *why)
         if any(seen.partition == p for seen in self.listed):
             self.kafka.hidden |= set(stepped_over)
 
@@ -93,8 +100,6 @@ class Host:
         self._classify()
         if not self.python_works:
             self.schedule.say(self.name, "python does not start")
-            if self.skips and not any(self.positions().values()):
-                self.schedule.hit("interleaving 12")
             self.ended(Killed())
             return
         if self.sink is None:
@@ -117,11 +122,11 @@ class Host:
             return
         if error is not None:
             self.schedule.hit("fault: batch skipped")
-            self.skipped += [(s.partition, s.offset) for s in self.batch]
-            if self.storage_is_down():
-                self.outage_skips += 1
-                if self.outage_skips > 1:
-                    self.schedule.hit("interleaving 16")
+            positions = self.positions()
+            first = [] if any(positions.values()) else [FIRST]
+            self.outage_skips = self.outage_skips + 1 if self.storage_is_down() else 0
+            outage = [OUTAGE] if self.outage_skips > 1 else []
+            self.passed.add([(s.partition, s.offset) for s in self.batch], *first, *outage)
         last: dict[int, int] = {}
         for seen in self.batch:
             last[seen.partition] = seen.offset + 1
@@ -136,7 +141,9 @@ class Host:
             if at < self.kafka.committed_at.get(p, 0):
                 self.schedule.hit("fault: committed moved back")
                 self.kafka.hidden |= {(p, o) for o in range(at, self.kafka.committed_at[p])}
+                self.passed.moved_back(p, at, self.kafka.committed_at[p])
             self.kafka.committed_at[p] = at
+            self.kafka.ever_committed.add(p)
         self.stored = {}
 
     def die(self) -> None:
@@ -165,6 +172,7 @@ class Host:
                 self.schedule.hit("interleaving 7")
             if at is not None and listed[0] < at <= listed[-1]:
                 self.schedule.hit("interleaving 6")
+            self.passed.delivered(p, listed[0], listed[-1], at or 0)
             here = (p, listed[0], listed[-1])
             if any(q == p and a <= listed[-1] and listed[0] <= b for q, a, b in self.delivered - {here}):
                 self.schedule.hit("interleaving 8")

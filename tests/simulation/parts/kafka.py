@@ -71,6 +71,9 @@ class Kafka:
     logs: list[Log] = field(default_factory=list)
     incarnation: int = 1
     committed_at: dict[int, int] = field(default_factory=dict)
+    ever_committed: set[int] = field(default_factory=set)
+    # Whether the group's offsets have expired once.
+    expired: bool = False
     uids: int = 0
     # Records of a topic made again, until a sweep has noticed: they may be taken twice.
     repeatable: set[int] = field(default_factory=set)

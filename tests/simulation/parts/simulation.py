@@ -25,6 +25,7 @@ from sinkcore.transaction import Operation
 from tests.simulation.parts.adx import Adx
 from tests.simulation.parts.hosts import Host
 from tests.simulation.parts.kafka import TOPIC, Kafka
+from tests.simulation.parts.passed import Passed
 from tests.simulation.parts.schedule import Actor, HostClock, Killed, Schedule
 from tests.simulation.parts.storage import Blobs, Storage, Table
 from tests.support.app import settings_of
@@ -111,7 +112,7 @@ class Simulation:
     sweepers: list[Sweeper] = field(init=False)
     sweeping: dict[int, Actor] = field(default_factory=dict)
     sweep_clocks: list[HostClock] = field(init=False)
-    skipped: list[tuple[int, int]] = field(default_factory=list)
+    passed: Passed = field(init=False)
     litter_swept_at_ms: int = 0
     recreated: bool = False
     calls_of_sweeps: list[int] = field(default_factory=list)
@@ -120,6 +121,7 @@ class Simulation:
         profile = self.profile
         schedule = self.schedule = Schedule(self.seed)
         rng = schedule.rng
+        self.passed = Passed(schedule.hit)
         drawn_mode, drawn_skips, drawn_transactions = rng.choice(MODES), rng.random() < 0.5, rng.random() < 0.4
         self.mode = profile.mode or drawn_mode
         self.skips = drawn_skips if profile.skips is None else profile.skips
@@ -154,7 +156,7 @@ class Simulation:
     def _host(self, number: int) -> Host:
         return Host(
             f"host-{number}", self.schedule, self.kafka, self._clock(), self.skips, self.latest, self._live_sink,
-            self.positions, self.skipped, lambda: self.storage.down,
+            self.positions, self.passed, lambda: self.storage.down,
         )  # fmt: skip
 
     def new_id(self, now_ms: int) -> str:
@@ -219,16 +221,8 @@ class Simulation:
 
     def _committed(self, operations: Sequence[Operation]) -> None:
         actor = self.schedule.current()
-        kinds = [(o.kind, o.key[:2]) for o in operations]
-        hit = self.schedule.hit
-        if ("create", "s-") not in kinds or actor is None:
-            return
-        if actor.kind == "deliver" and ("create", "g-") in kinds:
-            hit("interleaving 9")
-        if actor.kind == "sweep" and ("replace", "p-") in kinds and self.skipped:
-            hit("interleaving 10")
-            if self.schedule.counts["fault: committed moved back"]:
-                hit("interleaving 11")
+        if actor is not None:
+            self.passed.committed(operations, actor.kind)
 
     def _late_letters(self, data: bytes) -> None:
         """A freeze inside the very request: by then the segment may be gaps, whose dead letters are others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tests.simulation.parts.passed import BACK, FORWARD, OTHER_APP, WEEK
 from tests.simulation.parts.schedule import DAY_S, Actor
 from tests.simulation.parts.simulation import HOUR_MS, Simulation
 
@@ -279,8 +280,6 @@ class Weather:
         for _ in range(3):
             kafka.produce(len(kafka.logs) - 1)
         self._say("partition added")
-        if self.sim.latest:
-            self.sim.schedule.hit("interleaving 13")
         self.rebalance()
 
     def expire(self) -> None:
@@ -291,8 +290,8 @@ class Weather:
         kafka.committed_at.clear()
         for host in self.sim.hosts:
             host.stored = {}
+        kafka.expired = True
         self._say("offsets expire")
-        self.sim.schedule.hit("interleaving 14" if self.sim.latest else "interleaving 15")
         self.rebalance()
 
     def reset(self) -> None:
@@ -304,9 +303,9 @@ class Weather:
             host.stored.pop(p, None)
         kafka.committed_at[p] = to
         self._say("operator resets")
-        if to != at:
-            self.sim.schedule.hit("interleaving 18" if to < at else "interleaving 19")
-        self.sim.skipped += [(p, o) for o in range(at, to)]
+        if to < at:
+            self.sim.passed.expect(p, BACK)
+        self.sim.passed.add([(p, o) for o in range(at, to)], FORWARD)
         self.rebalance()
 
     def other_app(self) -> None:
@@ -316,9 +315,8 @@ class Weather:
         at = kafka.committed_at.get(p, kafka.logs[p].low)
         if at < kafka.logs[p].stable:
             kafka.committed_at[p] = kafka.logs[p].stable
-            self.sim.skipped += [(p, o) for o in range(at, kafka.logs[p].stable)]
+            self.sim.passed.add([(p, o) for o in range(at, kafka.logs[p].stable)], OTHER_APP)
             self._say("other app")
-            self.sim.schedule.hit("interleaving 27")
             self.rebalance()
 
     def _is_at_rest(self) -> bool:
@@ -335,7 +333,8 @@ class Weather:
             self.sim.schedule.kill(actor)
         self.sim.schedule.clock.ms += 6 * DAY_S * 1000
         self._say("week off")
-        self.sim.schedule.hit("interleaving 17")
+        for p in self.sim.kafka.committed_at:
+            self.sim.passed.expect(p, WEEK)
         self.rebalance()
 
     def litter(self) -> None:
