@@ -6,6 +6,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from sinkcore.declared import (
     Faults,
@@ -28,6 +30,11 @@ AZURITE_CONNECTION_STRING = (
     "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1"
 )
 STORAGE_PARTS = ("accountName", "blobServiceUri", "tableServiceUri", "queueServiceUri", "credential", "clientId")
+
+# Azure's load balancers forget a connection that was silent for 4 minutes, and so does Event Hubs.
+KAFKA_IDLE_MAX_MS = 180_000
+PEM_BEGINS = "-----BEGIN"
+APP = Path(__file__).resolve().parent.parent
 
 _PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _HOST = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?"
@@ -86,7 +93,7 @@ def _read_brokers(value: str) -> str:
 
 
 def _read_pem_or_path(value: str) -> str:
-    is_pem = value.lstrip().startswith("-----BEGIN")
+    is_pem = value.lstrip().startswith(PEM_BEGINS)
     if is_pem and "-----END" not in value:
         raise UnusableError("its PEM text ends before -----END", "set the whole text")
     if "\n" in value.strip() and not is_pem:
@@ -146,6 +153,57 @@ class Kafka:
     def group_of(self, topic: str) -> str:
         """The consumer group that reads `topic`: one for each, since two topics in one starve each other."""
         return f"{self.consumer_group}-{topic}"
+
+    def client_config(self, app: Path = APP) -> dict[str, Any]:
+        """librdkafka's properties for a connection by these settings; only those that are set.
+
+        Source: librdkafka's CONFIGURATION.md. Its log lines are off, since what matters also comes as an error.
+        """
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.brokers,
+            "client.id": "adx-sink",
+            "allow.auto.create.topics": False,  # brokers make topics that a client mentions, unless it says this
+            "security.protocol": self.protocol,
+            "sasl.mechanism": self.authentication,
+            "sasl.username": self.username,
+            "sasl.password": self.password,
+            "sasl.oauthbearer.method": "oidc" if self.authentication == "OAUTHBEARER" else None,
+            "sasl.oauthbearer.token.endpoint.url": self.oauth_token_url,
+            "sasl.oauthbearer.client.id": self.oauth_client_id,
+            "sasl.oauthbearer.client.secret": self.oauth_client_secret,
+            "sasl.oauthbearer.scope": self.oauth_scope,
+            "sasl.oauthbearer.extensions": self.oauth_extensions,
+            **_pem_or_path("ca", self.ssl_ca, app),
+            **_pem_or_path("certificate", self.ssl_certificate, app),
+            **_pem_or_path("key", self.ssl_key, app),
+            "ssl.key.password": self.ssl_key_password,
+            "connections.max.idle.ms": KAFKA_IDLE_MAX_MS,
+            "metadata.max.age.ms": KAFKA_IDLE_MAX_MS,
+            "socket.keepalive.enable": True,
+            "log_level": 0,
+        }
+        return {name: value for name, value in config.items() if value is not None}
+
+    def without_secrets(self, text: str) -> str:
+        """`text`, which a library or an identity provider wrote, without what nobody may read."""
+        for secret in (self.password, self.oauth_client_secret, self.ssl_key, self.ssl_key_password):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+
+def _pem_or_path(name: str, value: str | None, app: Path) -> dict[str, str]:
+    """PEM text by one property, a file by another, as the trigger takes them.
+
+    Source: the Kafka extension's PEMExtractor.cs reads a backslash and an n in PEM text as a line's end, and its
+    AzureFunctionsFileHelper.cs looks for a file that is not at its path by its name in the app's directory.
+    """
+    if value is None:
+        return {}
+    if value.startswith(PEM_BEGINS):
+        return {f"ssl.{name}.pem": value.replace("\\n", "\n")}
+    beside = app / Path(value).name
+    return {f"ssl.{name}.location": str(beside) if beside.exists() and not Path(value).exists() else value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,20 @@ SUFFIXES: Mapping[str, str] = {
 }
 """How a blob's name ends, by its stored format; `.gz` tells ADX that it is gzip as a whole."""
 
+TEXT_METADATA: Mapping[str, str] = {
+    "topic": "string",
+    "partition": "int",
+    "offset": "long",
+    "timestamp": "datetime",
+    "segment": "string",
+    "key": "string",
+    "headers": "dynamic",
+}
+"""Columns that come first in a row of text with metadata, in this order, and ADX's types for them.
+
+`headers` is JSON; so is a key that is no text. What Kafka has not got is empty.
+"""
+
 
 def lane_of(format_: str, framing: Framing) -> Lane | None:
     """The lane of a format and a framing; None where there is none."""
