@@ -78,7 +78,7 @@ def _of_route(plan: Plan, route: Route) -> list[str]:
 
 
 def _table(route: Route) -> str:
-    return route.tables[0] if route.tables else route.table
+    return route.leads_to[0]
 
 
 def _columns(route: Route) -> dict[str, str]:
