@@ -16,7 +16,7 @@ from azure.data.tables import TableServiceClient
 from azure.storage.blob import BlobServiceClient
 
 from sinkcore.clock import Clock, SystemClock
-from sinkcore.connections import Kusto, Storage
+from sinkcore.connections import Kusto
 from sinkcore.failures import AdxFailures
 from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
 from sinkcore.kafkalog import ConfluentLog
@@ -25,6 +25,7 @@ from sinkcore.schemas import Schemas
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.staging import AzureBlobs, SignWithDelegationKey, read_by_managed_identity, sign_with_account_key
+from sinkcore.storage import Storage
 from sinkcore.sweep import Sweeper
 from sinkcore.table import AzureTable
 

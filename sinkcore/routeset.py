@@ -19,12 +19,8 @@ def read_routes(value: str | None, starred: tuple[str, ...], faults: Faults) -> 
 
     What cannot be used becomes a fault, and the routes are then not for use.
     """
-    if value is None:
-        return ()
-    try:
-        entries = read_mapping(value)
-    except UnusableError as unusable:
-        faults.add(SETTING, unusable.fact, unusable.fix)
+    entries = None if value is None else faults.read(SETTING, read_mapping, value)
+    if entries is None:
         return ()
     found = [(number, read_route(number, entry, faults)) for number, entry in enumerate(entries, 1)]
     usable = [(number, route) for number, route in found if route is not None]

@@ -7,16 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sinkcore.connections import (
-    Kafka,
-    Kusto,
-    SchemaRegistry,
-    Storage,
-    read_kafka,
-    read_kusto,
-    read_registry,
-    read_storage,
-)
+from sinkcore.connections import Kafka, Kusto, SchemaRegistry, read_kafka, read_kusto, read_registry
 from sinkcore.declared import (
     NAME_SHOWN_MAX,
     Faults,
@@ -34,6 +25,7 @@ from sinkcore.declared import (
 from sinkcore.errors import ConfigError
 from sinkcore.routes import TOPICS_MAX, Route, read_topics
 from sinkcore.routeset import read_routes
+from sinkcore.storage import Storage, read_storage
 
 NEAR_LETTERS = 3  # an unknown KAFKA_* or KUSTO_* name this close to a known one is a slip of the pen
 FUNCTION_TIMEOUT = "00:30:00"  # Functions' default, where host.json has none
@@ -41,17 +33,17 @@ MAX_POLL_INTERVAL_MS = 300_000  # librdkafka's default, where host.json has none
 
 # Source: Azure's naming rules for containers and tables; the host keeps its own under azure-webjobs-.
 _read_container = like(
-    re.compile(r"(?!.*--|azure-webjobs-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"),
+    r"(?!.*--|azure-webjobs-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
     "Azure or the host refuses it as a container's name",
     "use 3 to 63 lower-case letters, digits and single inner hyphens, not azure-webjobs-*",
 )
 _read_table = like(
-    re.compile(r"(?!(?i:tables)\Z)[A-Za-z][A-Za-z0-9]{2,62}"),
+    r"(?!(?i:tables)\Z)[A-Za-z][A-Za-z0-9]{2,62}",
     "Azure refuses it as a table's name",
     "use 3 to 63 letters and digits, the first a letter, and not 'tables'",
 )
 _read_access = like(
-    re.compile(r"sas|managed_identity=(system|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"),
+    r"sas|managed_identity=(system|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})",
     "it says neither sas nor managed_identity=...",
     "set sas, managed_identity=system or managed_identity=<object id>",
 )

@@ -20,7 +20,7 @@ ORDER = (
     *("errors",),
     *("declared", "clock", "telemetry", "lanes"),
     *("conditions", "mapping"),
-    *("schemas", "records", "routes", "routeset", "connections", "settings", "segment"),
+    *("schemas", "records", "routes", "routeset", "connections", "storage", "settings", "segment"),
     *("encode",),
     *("fields", "routing", "drift"),
     *("registry",),

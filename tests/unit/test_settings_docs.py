@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from sinkcore.connections import STORAGE_PARTS, Kafka, Kusto, SchemaRegistry
+from sinkcore.connections import Kafka, Kusto, SchemaRegistry
 from sinkcore.routes import FIELDS, Route
 from sinkcore.settings import KNOWN, Settings
+from sinkcore.storage import STORAGE_PARTS
 
 ROOT = Path(__file__).parents[2]
 SETTINGS_PAGE = (ROOT / "docs" / "settings.md").read_text()
