@@ -29,25 +29,19 @@ class Finder:
         decoder = self._decoder()
         self._decode = None if decoder is None else decoder.decode
 
-    def columns(self, values: Sequence[bytes]) -> list[list[bytes]]:
+    def columns(self, values: Sequence[bytes], chunk: int = CHUNK_RECORDS) -> list[list[bytes]]:
         """For each path what each value has there, `b""` where it has nothing or is no JSON object."""
         found: list[list[bytes]] = [[] for _ in self._paths]
-        for start in range(0, len(values), CHUNK_RECORDS):
-            for column, part in zip(found, self._chunk(values[start : start + CHUNK_RECORDS]), strict=True):
+        for start in range(0, len(values), chunk):
+            some = values[start : start + chunk]
+            try:
+                parts = self._together(some)
+            except (msgspec.DecodeError, RecursionError):
+                alone = len(some) == 1
+                parts = [[_bytes_at(some[0], path)] for path in self._paths] if alone else self.columns(some, 1)
+            for column, part in zip(found, parts, strict=True):
                 column.extend(part)
         return found
-
-    def _chunk(self, values: Sequence[bytes]) -> list[list[bytes]]:
-        try:
-            return self._together(values)
-        except (msgspec.DecodeError, RecursionError):
-            return [list(column) for column in zip(*map(self._alone, values), strict=True)]
-
-    def _alone(self, value: bytes) -> list[bytes]:
-        try:
-            return [column[0] for column in self._together([value])]
-        except (msgspec.DecodeError, RecursionError):
-            return [_bytes_at(value, path) for path in self._paths]
 
     def _together(self, values: Sequence[bytes]) -> list[list[bytes]]:
         if self._decode is None:
