@@ -185,17 +185,14 @@ def _connection(url: str, kusto: Kusto) -> KustoConnectionStringBuilder:
 
 
 def _kusto_credential(kusto: Kusto) -> TokenCredential:
-    from azure.identity import (
-        AzureCliCredential,
-        ClientSecretCredential,
-        ManagedIdentityCredential,
-        WorkloadIdentityCredential,
-    )
+    from azure import identity
 
     if kusto.authentication == "application":
-        return ClientSecretCredential(str(kusto.tenant_id), str(kusto.client_id), str(kusto.client_secret))
+        return identity.ClientSecretCredential(
+            str(kusto.tenant_id), str(kusto.client_id), str(kusto.client_secret)
+        )
     if kusto.authentication == "azure_cli":
-        return AzureCliCredential()
+        return identity.AzureCliCredential()
     if kusto.authentication == "workload_identity":
-        return WorkloadIdentityCredential(tenant_id=kusto.tenant_id, client_id=kusto.client_id)
-    return ManagedIdentityCredential(client_id=kusto.client_id)
+        return identity.WorkloadIdentityCredential(tenant_id=kusto.tenant_id, client_id=kusto.client_id)
+    return identity.ManagedIdentityCredential(client_id=kusto.client_id)

@@ -11,7 +11,6 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
@@ -44,11 +43,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-@dataclass(slots=True)
-class _Count:
-    references: int = 0
-
-
 class Registry:
     """Schemas by id, each asked for once; an id that is unknown is asked for again after seconds."""
 
@@ -78,15 +72,15 @@ class Registry:
             if known is not None or self._unknown_until_s.get(schema_id, 0) > self._clock.monotonic_s():
                 return known
             try:
-                known = self._known[schema_id] = self._read(f"/schemas/ids/{schema_id}", _Count(), 0)
+                known = self._known[schema_id] = self._read(f"/schemas/ids/{schema_id}", [], 0)
             except _Unknown:
                 if len(self._unknown_until_s) >= UNKNOWN_MAX:
                     self._unknown_until_s.clear()
                 self._unknown_until_s[schema_id] = self._clock.monotonic_s() + UNKNOWN_FOR_S
             return known
 
-    def _read(self, path: str, count: _Count, depth: int) -> Schema:
-        """The schema at `path`, with everything that it refers to."""
+    def _read(self, path: str, seen: list[object], depth: int) -> Schema:
+        """The schema at `path`, with everything that it refers to; `seen` are all references so far."""
         found = self._ask(path)
         named = found.get("schemaType") or "AVRO"
         kind = next((kind for kind in KINDS if kind == named), None)
@@ -101,18 +95,18 @@ class Registry:
         references = found.get("references") or []
         if not isinstance(references, list):
             raise self._fault(f"an answer to {path} whose references are no list")
-        count.references += len(references)
-        if depth > REFERENCE_DEPTH_MAX or count.references > REFERENCES_MAX:
+        seen += references
+        if depth > REFERENCE_DEPTH_MAX or len(seen) > REFERENCES_MAX:
             raise _Unknown  # It refers to itself, or to the whole registry: nobody can use it.
-        return Schema(kind, text, tuple(self._reference(r, path, count, depth + 1) for r in references))
+        return Schema(kind, text, tuple(self._reference(r, path, seen, depth + 1) for r in references))
 
-    def _reference(self, reference: Any, path: str, count: _Count, depth: int) -> Reference:
+    def _reference(self, reference: Any, path: str, seen: list[object], depth: int) -> Reference:
         try:
             name, subject, version = str(reference["name"]), reference["subject"], int(reference["version"])
             where = f"/subjects/{quote(subject, safe='')}/versions/{version}"
         except (KeyError, TypeError, ValueError, OverflowError):
             raise self._fault(f"an answer to {path} with a reference that is none") from None
-        return Reference(name, self._read(where, count, depth))
+        return Reference(name, self._read(where, seen, depth))
 
     def _ask(self, path: str) -> dict[str, Any]:
         request = urllib.request.Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s), by settings

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sinkcore.conditions import Field, Source, When, read_template, read_when, sources_of
 from sinkcore.declared import Faults, UnusableError, nearest, shown
-from sinkcore.lanes import LANES, Framing, Lane, formats_of, framings_of, lane_of
+from sinkcore.lanes import LANES, Framing, Lane
 from sinkcore.mapping import SETTING
 
 TOPICS_MAX = 100
@@ -69,9 +69,7 @@ class Route:
     @property
     def lane(self) -> Lane:
         """What becomes of the records; a route without a lane does not get past the settings."""
-        lane = lane_of(self.format, self.framing)
-        assert lane is not None, f"no lane for {self.format} framed by {self.framing}"
-        return lane
+        return LANES[self.format, self.framing]
 
     @property
     def stored_format(self) -> str:
@@ -273,15 +271,16 @@ def _field(name: str) -> RouteField:
 
 def _lane_faults(route: Route) -> Iterator[UnusableError]:
     """The route has no lane, or wants what means nothing in it."""
-    lane = lane_of(route.format, route.framing)
+    lane = LANES.get((route.format, route.framing))
     if route.decode is not None and route.schema is not None:
         yield UnusableError("schema means nothing beside decode registry", "remove one of them")
     elif lane is None and route.framing == "none":
-        needed = " or ".join(_WAYS[framing] for framing in framings_of(route.format))
+        needed = " or ".join(_WAYS[framing] for name, framing in LANES if name == route.format)
         yield UnusableError(f"format {route.format} needs {needed}", "add it")
     elif lane is None:
-        fix = f"use format {' or '.join(formats_of(route.framing))}"
-        yield UnusableError(f"{_WAYS[route.framing]} does not go with format {route.format}", fix)
+        others = " or ".join(name for name, framing in LANES if framing == route.framing)
+        fact = f"{_WAYS[route.framing]} does not go with format {route.format}"
+        yield UnusableError(fact, f"use format {others}")
     else:
         if route.schema is not None:
             yield from _schema_faults(route.schema, lane)
