@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -74,8 +74,10 @@ class Router:
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._routes = routes
-        self._sources: list[Source] = list(dict.fromkeys(source for route in routes for source in route.asks))
-        self._fields = [source for source in self._sources if isinstance(source, Field)]
+        asked = dict.fromkeys(source for route in routes for source in route.asks)
+        self._fields = [source for source in asked if isinstance(source, Field)]
+        self._headers = [source for source in asked if isinstance(source, Header)]
+        self._sources: list[Source] = [*self._fields, *self._headers]
         self._finder = Finder([source.path for source in self._fields])
         # Whoever looks at fields decides what a value without any is.
         self._looking = next((r for r in routes if any(isinstance(s, Field) for s in r.asks)), None)
@@ -107,9 +109,11 @@ class Router:
 
     def _ends_for(self, piece: Slice, record_max_bytes: int) -> list[_End]:
         """For each record what becomes of it, as far as the routes say."""
-        fields = iter(self._finder.columns(_bearable(piece.values, record_max_bytes)) if self._fields else ())
-        headers = iter(_headers(piece.events, [s.name for s in self._sources if isinstance(s, Header)]))
-        columns = [next(fields) if isinstance(source, Field) else next(headers) for source in self._sources]
+        columns: list[Sequence[bytes | str | None]] = []
+        if self._fields:
+            columns += self._finder.columns(_bearable(piece.values, record_max_bytes))
+        if self._headers:
+            columns += _headers(piece.events, [header.name for header in self._headers])
         longest = max(max(map(len, filter(None, column)), default=0) for column in columns)
         decide = self._decide if longest > REMEMBERED_MAX_BYTES else self._remembered
         return list(map(decide, zip(*columns, strict=True)))
@@ -168,16 +172,9 @@ def _by_end(piece: Slice, ends: list[_End]) -> list[tuple[_End, Slice]]:
         return [(ends[0], piece)]
     for index, end in enumerate(ends):
         at[end].append(index)
+    columns: tuple[list[Any], ...] = (piece.offsets, piece.values, piece.events)
     return [
-        (
-            end,
-            Slice(
-                piece.partition,
-                [piece.offsets[i] for i in same],
-                [piece.values[i] for i in same],
-                [piece.events[i] for i in same],
-            ),
-        )
+        (end, Slice(piece.partition, *([column[i] for i in same] for column in columns)))
         for end, same in at.items()
     ]
 
@@ -191,8 +188,6 @@ def _bearable(values: Sequence[bytes], record_max_bytes: int) -> Sequence[bytes]
 
 def _headers(events: Sequence[func.KafkaEvent], names: Sequence[str]) -> list[list[str | None]]:
     """For each name what the last header of that name is in each record, in base64."""
-    if not names:
-        return []
     last = [
         {header["Key"]: header["Value"] for header in headers or ()}
         for headers in map(columns_of(events).headers, events)
