@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -172,11 +172,11 @@ def _by_end(piece: Slice, ends: list[_End]) -> list[tuple[_End, Slice]]:
         return [(ends[0], piece)]
     for index, end in enumerate(ends):
         at[end].append(index)
-    columns: tuple[list[Any], ...] = (piece.offsets, piece.values, piece.events)
-    return [
-        (end, Slice(piece.partition, *([column[i] for i in same] for column in columns)))
-        for end, same in at.items()
-    ]
+    found = []
+    for end, same in at.items():
+        offsets, values = [piece.offsets[i] for i in same], [piece.values[i] for i in same]
+        found.append((end, Slice(piece.partition, offsets, values, [piece.events[i] for i in same])))
+    return found
 
 
 def _bearable(values: Sequence[bytes], record_max_bytes: int) -> Sequence[bytes]:
