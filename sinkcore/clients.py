@@ -80,6 +80,11 @@ def build_app(settings: Settings, clock: Clock | None = None, *, new_ledger: boo
     table.check()
     blobs.create_container_if_missing(settings.staging_container)
     blobs.create_container_if_missing(settings.dead_letters_container)
+    schemas: Schemas | None = None
+    if settings.registry.url is not None:
+        from sinkcore.registry import Registry
+
+        schemas = Registry(settings.registry, clock)
     kusto = settings.kusto
     sink = Sink(
         settings=settings,
@@ -89,19 +94,11 @@ def build_app(settings: Settings, clock: Clock | None = None, *, new_ledger: boo
         queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
-        schemas=_schemas(settings, clock),
+        schemas=schemas,
     )
     landed = AdxRows(lambda: _query_client(kusto), clock)
     failures = AdxFailures(lambda: _ingest_client(kusto))
     return App(sink, Sweeper(replace(sink, _topics={}), landed, failures))
-
-
-def _schemas(settings: Settings, clock: Clock) -> Schemas | None:
-    if settings.registry.url is None:
-        return None
-    from sinkcore.registry import Registry
-
-    return Registry(settings.registry, clock)
 
 
 def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServiceClient, TableServiceClient]:
@@ -111,20 +108,19 @@ def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServ
         "read_timeout": min(READ_TIMEOUT_MAX_S, try_s),
         "use_env_settings": _has_proxy(),
     }
-    blob_options: dict[str, Any] = {**options, **BLOB_RETRIES, "max_single_put_size": SINGLE_PUT_MAX_BYTES}
-    # A transaction is never sent twice behind the ledger's back (sinkcore.table reads with retries of its own).
-    table_options: dict[str, Any] = {**options, "retry_total": 0}
-    if storage.connection_string is not None:
-        return (
-            BlobServiceClient.from_connection_string(storage.connection_string, **blob_options),
-            TableServiceClient.from_connection_string(storage.connection_string, **table_options),
-        )
-    assert storage.blob_service_uri is not None
-    assert storage.table_service_uri is not None
-    credential = _storage_credential(storage)
+    credential = _storage_credential(storage) if storage.connection_string is None else None
+
+    def client(kind: Any, uri: str | None, **more: Any) -> Any:
+        if storage.connection_string is not None:
+            return kind.from_connection_string(storage.connection_string, **options, **more)
+        return kind(uri, credential=credential, **options, **more)
+
     return (
-        BlobServiceClient(storage.blob_service_uri, credential=credential, **blob_options),
-        TableServiceClient(storage.table_service_uri, credential=credential, **table_options),
+        client(
+            BlobServiceClient, storage.blob_service_uri, **BLOB_RETRIES, max_single_put_size=SINGLE_PUT_MAX_BYTES
+        ),
+        # A transaction is never sent twice behind the ledger's back; sinkcore.table reads with retries of its own.
+        client(TableServiceClient, storage.table_service_uri, retry_total=0),
     )
 
 
