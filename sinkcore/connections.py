@@ -165,7 +165,8 @@ class Kafka:
 
     def without_secrets(self, text: str) -> str:
         """`text`, which a library or an identity provider wrote, without what nobody may read."""
-        for secret in (self.password, self.oauth_client_secret, self.ssl_key, self.ssl_key_password):
+        key = self.ssl_key if self.ssl_key is not None and self.ssl_key.startswith(PEM_BEGINS) else None
+        for secret in (self.password, self.oauth_client_secret, key, self.ssl_key_password):
             if secret:
                 text = text.replace(secret, "***")
         return text
