@@ -103,7 +103,7 @@ class Plan:
     @property
     def topics(self) -> tuple[str, ...]:
         """Topics that routes name, in their order."""
-        return tuple(dict.fromkeys(route.topic for route in self.settings.routes))
+        return self.settings.topics
 
     @property
     def databases(self) -> tuple[str, ...]:

@@ -14,21 +14,11 @@ from localrunner.host import hostjson
 from localrunner.host.settings import AppSettings
 from localrunner.plan import Plan
 from localrunner.settingsfile import app_settings, in_the_way
-from sinkcore.settings import Route  # type: ignore[attr-defined]  # routes are a part of the settings
+from sinkcore.lanes import TEXT_METADATA
+from sinkcore.routes import Route
 
 ROUTES_MAX = 3
 SAMPLE = {"origin": "EWR"}
-JSON_FORMATS = ("json", "multijson", "singlejson")
-# Source: docs/formats.md, "Text": what stands first in a row of text with metadata.
-TEXT_METADATA = {
-    "topic": "string",
-    "partition": "int",
-    "offset": "long",
-    "timestamp": "datetime",
-    "segment": "string",
-    "key": "string",
-    "headers": "dynamic",
-}
 # ADX's default for a table without a policy of its own.
 BATCHING_S = 300
 _PLAIN_NAME = re.compile(r"(?!partition\Z)[A-Za-z_]\w*", re.ASCII)
@@ -88,7 +78,7 @@ def _of_route(plan: Plan, route: Route) -> list[str]:
 
 
 def _table(route: Route) -> str:
-    return route.tables[0] if route.tables else route.table
+    return route.leads_to[0]
 
 
 def _columns(route: Route) -> dict[str, str]:
@@ -96,7 +86,7 @@ def _columns(route: Route) -> dict[str, str]:
     own = dict.fromkeys(SAMPLE, "string")
     if route.metadata is None:
         return own
-    return TEXT_METADATA | own if _kind(route) == "csv" else own | {route.metadata: "dynamic"}
+    return {**TEXT_METADATA, **own} if _kind(route) == "csv" else own | {route.metadata: "dynamic"}
 
 
 def _kind(route: Route) -> str:
@@ -121,8 +111,7 @@ def _mapping(route: Route, table: str, columns: list[str]) -> str:
 
 def _producer(plan: Plan, route: Route) -> str | None:
     """A record that the route takes goes into its topic; None where no line of JSON would be one."""
-    plain = route.framing == "none" and route.format in JSON_FORMATS
-    if not plain or route.asks or plan.settings.kafka.protocol != "PLAINTEXT":
+    if not route.lane.fields or route.asks or plan.settings.kafka.protocol != "PLAINTEXT":
         return None
     return (
         f"  echo '{json.dumps(SAMPLE)}' | {_python()} -m localrunner produce {route.topic}"

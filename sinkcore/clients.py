@@ -16,7 +16,7 @@ from azure.data.tables import TableServiceClient
 from azure.storage.blob import BlobServiceClient
 
 from sinkcore.clock import Clock, SystemClock
-from sinkcore.connections import Kusto, Storage
+from sinkcore.connections import Kusto
 from sinkcore.failures import AdxFailures
 from sinkcore.ingest import QUEUE_TIMEOUT_S, AdxQueue
 from sinkcore.kafkalog import ConfluentLog
@@ -25,6 +25,7 @@ from sinkcore.schemas import Schemas
 from sinkcore.settings import Settings
 from sinkcore.sink import Sink
 from sinkcore.staging import AzureBlobs, SignWithDelegationKey, read_by_managed_identity, sign_with_account_key
+from sinkcore.storage import Storage
 from sinkcore.sweep import Sweeper
 from sinkcore.table import AzureTable
 
@@ -79,6 +80,11 @@ def build_app(settings: Settings, clock: Clock | None = None, *, new_ledger: boo
     table.check()
     blobs.create_container_if_missing(settings.staging_container)
     blobs.create_container_if_missing(settings.dead_letters_container)
+    schemas: Schemas | None = None
+    if settings.registry.url is not None:
+        from sinkcore.registry import Registry
+
+        schemas = Registry(settings.registry, clock)
     kusto = settings.kusto
     sink = Sink(
         settings=settings,
@@ -88,19 +94,11 @@ def build_app(settings: Settings, clock: Clock | None = None, *, new_ledger: boo
         queue=AdxQueue(lambda: _ingest_client(kusto), ingest_by=settings.delivery == "exactly_once"),
         clock=clock,
         executor=ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="sink"),
-        schemas=_schemas(settings, clock),
+        schemas=schemas,
     )
     landed = AdxRows(lambda: _query_client(kusto), clock)
     failures = AdxFailures(lambda: _ingest_client(kusto))
     return App(sink, Sweeper(replace(sink, _topics={}), landed, failures))
-
-
-def _schemas(settings: Settings, clock: Clock) -> Schemas | None:
-    if settings.registry.url is None:
-        return None
-    from sinkcore.registry import Registry
-
-    return Registry(settings.registry, clock)
 
 
 def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServiceClient, TableServiceClient]:
@@ -110,20 +108,19 @@ def _storage_services(storage: Storage, invocation_max_s: int) -> tuple[BlobServ
         "read_timeout": min(READ_TIMEOUT_MAX_S, try_s),
         "use_env_settings": _has_proxy(),
     }
-    blob_options: dict[str, Any] = {**options, **BLOB_RETRIES, "max_single_put_size": SINGLE_PUT_MAX_BYTES}
-    # A transaction is never sent twice behind the ledger's back (sinkcore.table reads with retries of its own).
-    table_options: dict[str, Any] = {**options, "retry_total": 0}
-    if storage.connection_string is not None:
-        return (
-            BlobServiceClient.from_connection_string(storage.connection_string, **blob_options),
-            TableServiceClient.from_connection_string(storage.connection_string, **table_options),
-        )
-    assert storage.blob_service_uri is not None
-    assert storage.table_service_uri is not None
-    credential = _storage_credential(storage)
+    credential = _storage_credential(storage) if storage.connection_string is None else None
+
+    def client(kind: Any, uri: str | None, **more: Any) -> Any:
+        if storage.connection_string is not None:
+            return kind.from_connection_string(storage.connection_string, **options, **more)
+        return kind(uri, credential=credential, **options, **more)
+
     return (
-        BlobServiceClient(storage.blob_service_uri, credential=credential, **blob_options),
-        TableServiceClient(storage.table_service_uri, credential=credential, **table_options),
+        client(
+            BlobServiceClient, storage.blob_service_uri, **BLOB_RETRIES, max_single_put_size=SINGLE_PUT_MAX_BYTES
+        ),
+        # A transaction is never sent twice behind the ledger's back; sinkcore.table reads with retries of its own.
+        client(TableServiceClient, storage.table_service_uri, retry_total=0),
     )
 
 
@@ -184,17 +181,14 @@ def _connection(url: str, kusto: Kusto) -> KustoConnectionStringBuilder:
 
 
 def _kusto_credential(kusto: Kusto) -> TokenCredential:
-    from azure.identity import (
-        AzureCliCredential,
-        ClientSecretCredential,
-        ManagedIdentityCredential,
-        WorkloadIdentityCredential,
-    )
+    from azure import identity
 
     if kusto.authentication == "application":
-        return ClientSecretCredential(str(kusto.tenant_id), str(kusto.client_id), str(kusto.client_secret))
+        return identity.ClientSecretCredential(
+            str(kusto.tenant_id), str(kusto.client_id), str(kusto.client_secret)
+        )
     if kusto.authentication == "azure_cli":
-        return AzureCliCredential()
+        return identity.AzureCliCredential()
     if kusto.authentication == "workload_identity":
-        return WorkloadIdentityCredential(tenant_id=kusto.tenant_id, client_id=kusto.client_id)
-    return ManagedIdentityCredential(client_id=kusto.client_id)
+        return identity.WorkloadIdentityCredential(tenant_id=kusto.tenant_id, client_id=kusto.client_id)
+    return identity.ManagedIdentityCredential(client_id=kusto.client_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -150,26 +149,21 @@ def read_template(text: str) -> tuple[str | Source, ...]:
     Raises:
         UnusableError: what stands between braces is no placeholder.
     """
-    return tuple(_parts(text))
-
-
-def _parts(text: str) -> Iterator[str | Source]:
+    parts: list[str | Source] = []
     for match in _PART.finditer(text):
         inside = match[1]
-        if inside is None:
-            if match[0] in "{}":
-                raise UnusableError("table has a brace without its partner", f"use {_PLACEHOLDERS}")
-            yield match[0]
-            continue
-        kind, _, what = inside.partition(":")
-        if inside == "topic":
-            yield match[0]
+        kind, _, what = (inside or "").partition(":")
+        if match[0] in ("{", "}"):
+            raise UnusableError("table has a brace without its partner", f"use {_PLACEHOLDERS}")
+        if inside is None or inside == "topic":
+            parts.append(match[0])
         elif kind == "header":
-            yield Header(_header(what))
+            parts.append(Header(_header(what)))
         elif kind == "field":
-            yield Field(read_path(what))
+            parts.append(Field(read_path(what)))
         else:
             raise UnusableError(f"table has {shown(match[0])}, which is no placeholder", f"use {_PLACEHOLDERS}")
+    return tuple(parts)
 
 
 def sources_of(template: tuple[str | Source, ...]) -> list[Source]:

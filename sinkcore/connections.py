@@ -1,44 +1,33 @@
-"""How the app reaches Kafka, ADX and storage: the settings of each connection, and what must go together."""
+"""How the app reaches Kafka, ADX and a schema registry: the settings of each, and what must go together."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from sinkcore.declared import (
-    Faults,
-    UnusableError,
-    declared,
-    like,
-    nearest,
-    one_of,
-    read_declared,
-    shown,
-    text,
-)
+from sinkcore.declared import Faults, UnusableError, declared, like, one_of, read_declared, text
 
-# Azurite's account and key are published constants, the same on every machine: no secret.
-AZURITE_CONNECTION_STRING = (
-    "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
-    "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
-    "BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;"
-    "QueueEndpoint=http://127.0.0.1:10001/devstoreaccount1;"
-    "TableEndpoint=http://127.0.0.1:10002/devstoreaccount1"
-)
-STORAGE_PARTS = ("accountName", "blobServiceUri", "tableServiceUri", "queueServiceUri", "credential", "clientId")
+# Azure's load balancers forget a connection that was silent for 4 minutes, and so does Event Hubs.
+KAFKA_IDLE_MAX_MS = 180_000
+PEM_BEGINS = "-----BEGIN"
+APP = Path(__file__).resolve().parent.parent
 
 _PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _HOST = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?"
 _BROKER = re.compile(_HOST)
 _URL = re.compile(rf"(https?)://{_HOST}(/[!-~]*)?", re.IGNORECASE)
-_GROUP_PREFIX = re.compile(r"[ -$&-~]{1,80}")  # printable ASCII without %, which the host would expand
-_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 
 
-def _url(most: str) -> Callable[[str], str]:
-    """A reader for https URLs (http on loopback) with no more to them than `most`: "host", "path" or "query"."""
+def url_up_to(most: str, *, http: bool = False) -> Callable[[str], str]:
+    """A reader for https URLs with no more to them than `most`: "host", "path" or "query".
+
+    On loopback, or anywhere if `http`, they may be http.
+    """
 
     def read(value: str) -> str:
         match = _URL.fullmatch(value)
@@ -47,19 +36,11 @@ def _url(most: str) -> Callable[[str], str]:
         rest = (match[4] or "").rstrip("/")
         if (rest and most == "host") or (most == "path" and set("?#") & set(rest)):
             raise UnusableError("it has more than a URL should here", f"end it after the {most}")
-        if match[1].lower() == "http" and not is_loopback(value):
+        if not http and match[1].lower() == "http" and not is_loopback(value):
             raise UnusableError("it is http to another machine", "use https")
         return value[: match.start(4)].lower() + rest if match[4] else value.lower()
 
     return read
-
-
-def _read_registry_url(value: str) -> str:
-    """Like any other URL, but http may lead to another machine, where no credentials go with it."""
-    match = _URL.fullmatch(value)
-    if match is None or match[1].lower() == "https" or is_loopback(value):
-        return _url("path")(value)
-    return "http" + _url("path")("https" + value[4:])[5:]
 
 
 def _is_port(digits: str | None) -> bool:
@@ -86,7 +67,7 @@ def _read_brokers(value: str) -> str:
 
 
 def _read_pem_or_path(value: str) -> str:
-    is_pem = value.lstrip().startswith("-----BEGIN")
+    is_pem = value.lstrip().startswith(PEM_BEGINS)
     if is_pem and "-----END" not in value:
         raise UnusableError("its PEM text ends before -----END", "set the whole text")
     if "\n" in value.strip() and not is_pem:
@@ -117,7 +98,9 @@ class Kafka:
         "adx-sink",
         allowed="1 to 80 printable ASCII characters, no `%`",
         # With the longest topic and every byte escaped, the ledger's PartitionKey keeps to Azure's 512 characters.
-        read=like(_GROUP_PREFIX, "it cannot begin a group", "use 1 to 80 printable ASCII characters without %"),
+        read=like(
+            r"[ -$&-~]{1,80}", "it cannot begin a group", "use 1 to 80 printable ASCII characters without %"
+        ),
     )
     protocol: str = one_of(
         "KAFKA_PROTOCOL", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "Security protocol", "PLAINTEXT"
@@ -128,7 +111,10 @@ class Kafka:
     username: str | None = text("KAFKA_USERNAME", "For `PLAIN` and `SCRAM-*`")
     password: str | None = text("KAFKA_PASSWORD", "For `PLAIN` and `SCRAM-*`", secret=True)
     oauth_token_url: str | None = text(
-        "KAFKA_OAUTH_TOKEN_URL", "For `OAUTHBEARER`: where tokens are had", allowed="https URL", read=_url("query")
+        "KAFKA_OAUTH_TOKEN_URL",
+        "For `OAUTHBEARER`: where tokens are had",
+        allowed="https URL",
+        read=url_up_to("query"),
     )
     oauth_client_id: str | None = text("KAFKA_OAUTH_CLIENT_ID", "For `OAUTHBEARER`")
     oauth_client_secret: str | None = text("KAFKA_OAUTH_CLIENT_SECRET", "For `OAUTHBEARER`", secret=True)
@@ -147,6 +133,58 @@ class Kafka:
         """The consumer group that reads `topic`: one for each, since two topics in one starve each other."""
         return f"{self.consumer_group}-{topic}"
 
+    def client_config(self, app: Path = APP) -> dict[str, Any]:
+        """librdkafka's properties for a connection by these settings; only those that are set.
+
+        Source: librdkafka's CONFIGURATION.md. Its log lines are off, since what matters also comes as an error.
+        """
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.brokers,
+            "client.id": "adx-sink",
+            "allow.auto.create.topics": False,  # brokers make topics that a client mentions, unless it says this
+            "security.protocol": self.protocol,
+            "sasl.mechanism": self.authentication,
+            "sasl.username": self.username,
+            "sasl.password": self.password,
+            "sasl.oauthbearer.method": "oidc" if self.authentication == "OAUTHBEARER" else None,
+            "sasl.oauthbearer.token.endpoint.url": self.oauth_token_url,
+            "sasl.oauthbearer.client.id": self.oauth_client_id,
+            "sasl.oauthbearer.client.secret": self.oauth_client_secret,
+            "sasl.oauthbearer.scope": self.oauth_scope,
+            "sasl.oauthbearer.extensions": self.oauth_extensions,
+            **_pem_or_path("ca", self.ssl_ca, app),
+            **_pem_or_path("certificate", self.ssl_certificate, app),
+            **_pem_or_path("key", self.ssl_key, app),
+            "ssl.key.password": self.ssl_key_password,
+            "connections.max.idle.ms": KAFKA_IDLE_MAX_MS,
+            "metadata.max.age.ms": KAFKA_IDLE_MAX_MS,
+            "socket.keepalive.enable": True,
+            "log_level": 0,
+        }
+        return {name: value for name, value in config.items() if value is not None}
+
+    def without_secrets(self, text: str) -> str:
+        """`text`, which a library or an identity provider wrote, without what nobody may read."""
+        key = self.ssl_key if self.ssl_key is not None and self.ssl_key.startswith(PEM_BEGINS) else None
+        for secret in (self.password, self.oauth_client_secret, key, self.ssl_key_password):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+
+def _pem_or_path(name: str, value: str | None, app: Path) -> dict[str, str]:
+    """PEM text by one property, a file by another, as the trigger takes them.
+
+    Source: the Kafka extension's PEMExtractor.cs reads a backslash and an n in PEM text as a line's end, and its
+    AzureFunctionsFileHelper.cs looks for a file that is not at its path by its name in the app's directory.
+    """
+    if value is None:
+        return {}
+    if value.startswith(PEM_BEGINS):
+        return {f"ssl.{name}.pem": value.replace("\\n", "\n")}
+    beside = app / Path(value).name
+    return {f"ssl.{name}.location": str(beside) if beside.exists() and not Path(value).exists() else value}
+
 
 @dataclass(frozen=True, slots=True)
 class Kusto:
@@ -157,14 +195,14 @@ class Kusto:
         "Data-management endpoint",
         "required",
         allowed="`https://ingest-CLUSTER.REGION.kusto.windows.net`",
-        read=_url("host"),
+        read=url_up_to("host"),
     )
     query_url: str = text(
         "KUSTO_QUERY_URL",
         "Engine endpoint; on loopback it has to be set",
         "<the other without `ingest-`>",
         allowed="`https://CLUSTER.REGION.kusto.windows.net`",
-        read=_url("host"),
+        read=url_up_to("host"),
     )
     authentication: str = one_of(
         "KUSTO_AUTHENTICATION",
@@ -185,32 +223,16 @@ class SchemaRegistry:
         "SCHEMA_REGISTRY_URL",
         "Confluent-compatible registry; needed by `decode: registry` and `key: registry`",
         allowed="`https://HOST/PATH`; http without credentials",
-        read=_read_registry_url,
+        read=url_up_to("path", http=True),
     )
     username: str | None = text("SCHEMA_REGISTRY_USERNAME", "For basic authentication")
     password: str | None = text("SCHEMA_REGISTRY_PASSWORD", "For basic authentication", secret=True)
     token: str | None = text(
         "SCHEMA_REGISTRY_TOKEN",
         "For bearer authentication, in place of the two",
-        read=like(re.compile(r"[!-~]{1,16384}"), "it cannot stand in a header", "use printable ASCII, no spaces"),
+        read=like(r"[!-~]{1,16384}", "it cannot stand in a header", "use printable ASCII, no spaces"),
         secret=True,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Where blobs and ledger live. Either `connection_string` is set, or the two service URIs are.
-
-    `name` is the connection's: SinkStorage or AzureWebJobsStorage. With URIs, `credential` is
-    `managedidentity` or None for whatever the environment offers, and `client_id` a user-assigned identity's.
-    """
-
-    name: str
-    connection_string: str | None = field(default=None, repr=False)
-    blob_service_uri: str | None = None
-    table_service_uri: str | None = None
-    credential: str | None = None
-    client_id: str | None = None
 
 
 Connection = Kafka | Kusto | SchemaRegistry
@@ -219,29 +241,20 @@ Connection = Kafka | Kusto | SchemaRegistry
 def read_kafka(values: Mapping[str, str], faults: Faults) -> Kafka:
     """The `KAFKA_*` settings; what does not go together is a fault."""
     kafka = Kafka(**read_declared(Kafka, values, faults))
-    oauth = ("oauth_token_url", "oauth_client_id", "oauth_client_secret")
-    ssl = ("ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password")
-    mechanism = kafka.authentication
+    only_with, how = partial(_only_with, kafka, faults), kafka.authentication
     if not {"KAFKA_PROTOCOL", "KAFKA_AUTHENTICATION"} & faults.names:
-        if kafka.protocol.startswith("SASL_"):
-            _needed(kafka, faults, f"KAFKA_PROTOCOL {kafka.protocol}", "authentication")
-        else:
-            _senseless(kafka, faults, "a KAFKA_PROTOCOL of SASL_SSL or SASL_PLAINTEXT", "authentication")
-        if mechanism in _PASSWORD_MECHANISMS:
-            _needed(kafka, faults, f"KAFKA_AUTHENTICATION {mechanism}", "username", "password")
-        else:
-            _senseless(kafka, faults, "a KAFKA_AUTHENTICATION of PLAIN or SCRAM-*", "username", "password")
-        if mechanism == "OAUTHBEARER":
-            _needed(kafka, faults, "KAFKA_AUTHENTICATION OAUTHBEARER", *oauth)
-        else:
-            others = ("oauth_scope", "oauth_extensions")
-            _senseless(kafka, faults, "KAFKA_AUTHENTICATION OAUTHBEARER", *oauth, *others)
-    if "KAFKA_PROTOCOL" not in faults.names and kafka.protocol not in ("SSL", "SASL_SSL"):
-        _senseless(kafka, faults, "a KAFKA_PROTOCOL of SSL or SASL_SSL", *ssl)
-    elif kafka.ssl_certificate or kafka.ssl_key:
-        _needed(kafka, faults, "a certificate with its key", "ssl_certificate", "ssl_key")
+        sasl = kafka.protocol.startswith("SASL_")
+        only_with("KAFKA_PROTOCOL SASL_PLAINTEXT or SASL_SSL", sasl, "authentication")
+        only_with("KAFKA_AUTHENTICATION SCRAM-* or PLAIN", how in _PASSWORD_MECHANISMS, "username", "password")
+        oauth = ("oauth_token_url", "oauth_client_id", "oauth_client_secret")
+        more = ("oauth_scope", "oauth_extensions")
+        only_with("KAFKA_AUTHENTICATION OAUTHBEARER", how == "OAUTHBEARER", *oauth, may=more)
+    if kafka.protocol in ("SSL", "SASL_SSL") or "KAFKA_PROTOCOL" in faults.names:
+        given, pair = kafka.ssl_certificate or kafka.ssl_key, ("ssl_certificate", "ssl_key")
+        only_with("KAFKA_SSL_KEY with its certificate", bool(given), *pair, may=("ssl_key_password",))
     else:
-        _senseless(kafka, faults, "KAFKA_SSL_KEY", "ssl_key_password")
+        files = ("ssl_ca", "ssl_certificate", "ssl_key", "ssl_key_password")
+        only_with("KAFKA_PROTOCOL SSL or SASL_SSL", False, *files)
     return kafka
 
 
@@ -254,17 +267,16 @@ def read_kusto(values: Mapping[str, str], faults: Faults) -> Kusto:
     kusto = Kusto(**found)
     if kusto.query_url.startswith("https://ingest-") or len(set(urls)) < len(urls):
         faults.add("KUSTO_QUERY_URL", "it is the data-management endpoint", "set the engine's, without ingest-")
-    how = kusto.authentication
     if "KUSTO_AUTHENTICATION" in faults.names:
         return kusto
+    only_with, how = partial(_only_with, kusto, faults), kusto.authentication
+    only_with("KUSTO_AUTHENTICATION application", how == "application", "client_secret")
     if how == "application":
-        _needed(kusto, faults, "KUSTO_AUTHENTICATION application", "client_id", "client_secret", "tenant_id")
-    else:
-        _senseless(kusto, faults, "KUSTO_AUTHENTICATION application", "client_secret")
+        only_with("KUSTO_AUTHENTICATION application", True, "client_id", "tenant_id")
     if how in ("azure_cli", "none"):
-        _senseless(kusto, faults, "an identity or application as KUSTO_AUTHENTICATION", "client_id")
+        only_with("an identity or application as KUSTO_AUTHENTICATION", False, "client_id")
     if how in ("managed_identity", "none"):
-        _senseless(kusto, faults, "another KUSTO_AUTHENTICATION", "tenant_id")
+        only_with("another KUSTO_AUTHENTICATION", False, "tenant_id")
     # Source: azure-kusto-data's with_no_authentication takes http:// only, and http means loopback here.
     if how == "none" and not all(url.startswith("http://") for url in urls):
         faults.add("KUSTO_AUTHENTICATION", "none is for http on loopback only", "name an identity")
@@ -274,15 +286,13 @@ def read_kusto(values: Mapping[str, str], faults: Faults) -> Kusto:
 def read_registry(values: Mapping[str, str], faults: Faults) -> SchemaRegistry:
     """The `SCHEMA_REGISTRY_*` settings; what does not go together is a fault."""
     registry = SchemaRegistry(**read_declared(SchemaRegistry, values, faults))
+    only_with = partial(_only_with, registry, faults)
     if registry.url is None and "SCHEMA_REGISTRY_URL" not in faults.names:
-        _senseless(registry, faults, "SCHEMA_REGISTRY_URL", "username", "password", "token")
+        only_with("SCHEMA_REGISTRY_URL", False, "username", "password", "token")
     elif registry.token is not None:
-        for name in ("username", "password"):
-            if getattr(registry, name) is not None:
-                setting = declared(SchemaRegistry)[name].name
-                faults.add(setting, "SCHEMA_REGISTRY_TOKEN is set, too", "keep one of the two ways")
+        only_with("basic authentication, which SCHEMA_REGISTRY_TOKEN replaces", False, "username", "password")
     elif registry.username is not None or registry.password is not None:
-        _needed(registry, faults, "basic authentication", "username", "password")
+        only_with("basic authentication", True, "username", "password")
     open_to_others = (registry.url or "").startswith("http:") and not is_loopback(registry.url or "")
     if open_to_others and (registry.username or registry.token):
         faults.add("SCHEMA_REGISTRY_URL", "credentials would go over http to another machine", "use https")
@@ -300,84 +310,14 @@ def _engine_of(ingestion_url: str, faults: Faults) -> str:
     return ""
 
 
-def _needed(connection: Connection, faults: Faults, by: str, *names: str) -> None:
-    """Each of these fields is set, or there is a fault."""
-    for name in names:
+def _only_with(
+    connection: Connection, faults: Faults, what: str, holds: bool, *needed: str, may: tuple[str, ...] = ()
+) -> None:
+    """Where `what` holds, the fields `needed` are set; elsewhere neither they nor those of `may` are."""
+    for name in needed if holds else (*needed, *may):
         setting = declared(type(connection))[name].name
-        if getattr(connection, name) is None and setting not in faults.names:
-            faults.add(setting, f"it is not set, and {by} needs it", "set it")
-
-
-def _senseless(connection: Connection, faults: Faults, without: str, *names: str) -> None:
-    """None of these fields is set, or there is a fault."""
-    for name in names:
-        if getattr(connection, name) is not None:
-            setting = declared(type(connection))[name].name
-            faults.add(setting, f"it means nothing without {without}", "set that or remove this")
-
-
-def read_storage(values: Mapping[str, str], faults: Faults) -> Storage:
-    """`SinkStorage` in one of Functions' forms, else `AzureWebJobsStorage`.
-
-    Source: Functions takes the exact name before those with a double underscore, in any case of letters.
-    """
-    folded = {name.upper(): value.strip() for name, value in values.items() if value.strip()}
-    for name in values:
-        part = name[len("SinkStorage__") :]
-        if name.upper().startswith("SINKSTORAGE__") and part.upper() not in map(str.upper, STORAGE_PARTS):
-            faults.add(shown(name)[1:-1], "it is unknown", f"{nearest(part, STORAGE_PARTS)} is the nearest ending")
-    for name in ("SinkStorage", "AzureWebJobsStorage"):
-        keys = {part: f"{name}__{part}".upper() for part in STORAGE_PARTS}
-        parts = {part: folded[key] for part, key in keys.items() if key in folded}
-        if name.upper() in folded:
-            return Storage(name, _read_connection_string(name, folded[name.upper()], faults))
-        if parts:
-            return _read_identity(name, parts, faults)
-    faults.add("SinkStorage", "neither it nor AzureWebJobsStorage is set", "set one of them")
-    return Storage("SinkStorage")
-
-
-def _read_connection_string(name: str, value: str, faults: Faults) -> str:
-    pairs = [pair.partition("=") for pair in value.rstrip(";").split(";")]
-    parts = {key.strip().lower(): rest for key, _, rest in pairs}
-    if parts == {"usedevelopmentstorage": "true"}:
-        return AZURITE_CONNECTION_STRING  # The Python SDK does not know this shorthand.
-    if "sharedaccesssignature" in parts:
-        faults.add(name, "its connection string holds a SAS", "use an account key or an identity")
-    elif not (parts.get("accountname") and parts.get("accountkey")) or not all(equals for _, equals, _ in pairs):
-        fact = "its connection string lacks AccountName or AccountKey, or a part of it has no ="
-        faults.add(name, fact, "copy it whole, or use an identity")
-    return value
-
-
-def _read_identity(name: str, parts: Mapping[str, str], faults: Faults) -> Storage:
-    account = parts.get("accountName")
-    if account is not None and not _ACCOUNT.fullmatch(account):
-        faults.add(f"{name}__accountName", "it is no account's name", "use 3 to 24 lower-case letters or digits")
-    uris: dict[str, str] = {}
-    for service in ("blob", "table"):
-        part = f"{service}ServiceUri"
-        if part in parts:
-            uris[service] = _read_service_uri(f"{name}__{part}", parts[part], faults)
-        elif account is None:
-            faults.add(f"{name}__{part}", "it is not set", f"set it, or {name}__accountName")
-        else:
-            uris[service] = f"https://{account}.{service}.core.windows.net"
-    credential = parts["credential"].lower() if "credential" in parts else None
-    if credential not in (None, "managedidentity"):
-        faults.add(f"{name}__credential", "what it says is not supported", "set managedidentity or remove it")
-    if "clientId" in parts and credential is None:
-        faults.add(f"{name}__clientId", "it means nothing alone", f"set {name}__credential to managedidentity too")
-    return Storage(name, None, uris.get("blob"), uris.get("table"), credential, parts.get("clientId"))
-
-
-def _read_service_uri(name: str, value: str, faults: Faults) -> str:
-    try:
-        uri = _url("path")(value)
-    except UnusableError as unusable:
-        faults.add(name, unusable.fact, unusable.fix)
-        return ""
-    if not uri.startswith("https://"):
-        # Source: the storage SDK sends tokens over https only, to loopback too.
-        faults.add(name, "it is http, and an identity needs https", "use https, or a connection string")
-    return uri
+        is_set = getattr(connection, name) is not None
+        if holds and not is_set and setting not in faults.names:
+            faults.add(setting, f"it is not set, and {what} needs it", "set it")
+        elif is_set and not holds:
+            faults.add(setting, f"it means nothing without {what}", "set that or remove this")

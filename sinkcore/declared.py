@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
+_Read = TypeVar("_Read")
 NAME_SHOWN_MAX = 60  # characters of a name that somebody else wrote, in a fault
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -34,6 +35,14 @@ class Faults:
         self.sentences.append(f"{name}: {fact}; {fix}")
         self.names.add(name)
 
+    def read(self, name: str, read: Callable[[str], _Read], value: str) -> _Read | None:
+        """What `read` makes of the value of `name`; None, and a fault, if it cannot be used."""
+        try:
+            return read(value)
+        except UnusableError as unusable:
+            self.add(name, unusable.fact, unusable.fix)
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -45,11 +54,6 @@ class Setting:
     meaning: str
     read: Callable[[str], object]
     secret: bool
-
-    @property
-    def required(self) -> bool:
-        """There is no default: somebody has to set it."""
-        return self.default == "required"
 
 
 def text(
@@ -75,10 +79,8 @@ def one_of(name: str, choices: tuple[str, ...], meaning: str, default: str | Non
 
     def read(value: str) -> str:
         if value not in choices:
-            raise UnusableError(
-                f"what it says is not one of {', '.join(choices)}",
-                f"set one of these ({nearest(value, choices)} is the nearest)",
-            )
+            fix = f"set one of these ({nearest(value, choices)} is the nearest)"
+            raise UnusableError(f"what it says is not one of {', '.join(choices)}", fix)
         return value
 
     return text(name, meaning, default, allowed=", ".join(f"`{choice}`" for choice in choices), read=read)
@@ -98,11 +100,11 @@ def number(name: str, default: int, least: int, most: int, meaning: str) -> Any:
     return field(default=default, metadata={"setting": setting})
 
 
-def like(pattern: re.Pattern[str], fact: str, fix: str) -> Callable[[str], str]:
+def like(pattern: str, fact: str, fix: str) -> Callable[[str], str]:
     """A reader for what matches `pattern` as a whole."""
 
     def read(value: str) -> str:
-        if not pattern.fullmatch(value):
+        if not re.fullmatch(pattern, value):
             raise UnusableError(fact, fix)
         return value
 
@@ -123,12 +125,9 @@ def read_declared(cls: type, values: Mapping[str, str], faults: Faults) -> dict[
     for field_name, setting in declared(cls).items():
         value = values.get(setting.name, "")
         value = value if setting.secret else value.strip()
-        if value:
-            try:
-                found[field_name] = setting.read(value)
-            except UnusableError as unusable:
-                faults.add(setting.name, unusable.fact, unusable.fix)
-        elif setting.required:
+        if value and (read := faults.read(setting.name, setting.read, value)) is not None:
+            found[field_name] = read
+        elif not value and setting.default == "required":
             faults.add(setting.name, "it is not set", f"set it to {setting.allowed}")
     return found
 

@@ -25,29 +25,24 @@ class Finder:
 
     def __init__(self, paths: Sequence[tuple[str, ...]]) -> None:
         self._paths = paths
-        self._places: list[tuple[str, ...]] = []
-        decoder = self._decoder()
-        self._decode = None if decoder is None else decoder.decode
+        self._places = [tuple(map(_attribute, path)) for path in paths]
+        # The end of a path is raw bytes, so that it cannot be on the way to another end.
+        ways = {path[:steps] for path in paths for steps in range(1, len(path))}
+        self._decode = None if ways & set(paths) else msgspec.json.Decoder(_struct(paths)).decode
 
-    def columns(self, values: Sequence[bytes]) -> list[list[bytes]]:
+    def columns(self, values: Sequence[bytes], chunk: int = CHUNK_RECORDS) -> list[list[bytes]]:
         """For each path what each value has there, `b""` where it has nothing or is no JSON object."""
         found: list[list[bytes]] = [[] for _ in self._paths]
-        for start in range(0, len(values), CHUNK_RECORDS):
-            for column, part in zip(found, self._chunk(values[start : start + CHUNK_RECORDS]), strict=True):
+        for start in range(0, len(values), chunk):
+            some = values[start : start + chunk]
+            try:
+                parts = self._together(some)
+            except (msgspec.DecodeError, RecursionError):
+                alone = len(some) == 1
+                parts = [[_bytes_at(some[0], path)] for path in self._paths] if alone else self.columns(some, 1)
+            for column, part in zip(found, parts, strict=True):
                 column.extend(part)
         return found
-
-    def _chunk(self, values: Sequence[bytes]) -> list[list[bytes]]:
-        try:
-            return self._together(values)
-        except (msgspec.DecodeError, RecursionError):
-            return [list(column) for column in zip(*map(self._alone, values), strict=True)]
-
-    def _alone(self, value: bytes) -> list[bytes]:
-        try:
-            return [column[0] for column in self._together([value])]
-        except (msgspec.DecodeError, RecursionError):
-            return [_bytes_at(value, path) for path in self._paths]
 
     def _together(self, values: Sequence[bytes]) -> list[list[bytes]]:
         if self._decode is None:
@@ -55,39 +50,20 @@ class Finder:
         objects = list(map(self._decode, [value or _EMPTY for value in values]))
         return [list(map(bytes, _column(objects, place))) for place in self._places]
 
-    def _decoder(self) -> msgspec.json.Decoder[Any] | None:
-        """None where one path leads through the end of another: that end cannot be raw bytes and a struct."""
-        tree: dict[str, Any] = {}
-        for path in self._paths:
-            node = tree
-            for name in path[:-1]:
-                node = node.setdefault(name, {})
-                if node is _END:
-                    return None
-            if node.setdefault(path[-1], _END) is not _END:
-                return None
-        self._places = [_place(tree, path) for path in self._paths]
-        return msgspec.json.Decoder(_struct(tree))
+
+def _attribute(name: str) -> str:
+    return f"f{name.encode().hex()}"
 
 
-_END: dict[str, Any] = {}
-
-
-def _struct(tree: dict[str, Any]) -> type[msgspec.Struct]:
+def _struct(paths: Sequence[tuple[str, ...]]) -> type[msgspec.Struct]:
+    rests: dict[str, list[tuple[str, ...]]] = {}
+    for name, *rest in paths:
+        rests.setdefault(name, []).append(tuple(rest))
     fields: list[tuple[str, Any, Any]] = [
-        (f"f{n}", msgspec.Raw, _NOTHING) if inner is _END else (f"f{n}", _struct(inner) | None, None)
-        for n, inner in enumerate(tree.values())
+        (_attribute(name), *((msgspec.Raw, _NOTHING) if () in inner else (_struct(inner) | None, None)))
+        for name, inner in rests.items()
     ]
-    names = {f"f{n}": name for n, name in enumerate(tree)}
-    return msgspec.defstruct("Fields", fields, rename=names, gc=False)
-
-
-def _place(tree: dict[str, Any], path: tuple[str, ...]) -> tuple[str, ...]:
-    place = []
-    for name in path:
-        place.append(f"f{list(tree).index(name)}")
-        tree = tree[name]
-    return tuple(place)
+    return msgspec.defstruct("Fields", fields, rename={_attribute(name): name for name in rests}, gc=False)
 
 
 def _column(objects: Sequence[Any], place: tuple[str, ...]) -> Sequence[Any]:
@@ -104,7 +80,7 @@ def _bytes_at(value: bytes, path: tuple[str, ...]) -> bytes:
     """The same for one value of any shape, a level at a time."""
     for name in path:
         try:
-            value = bytes(_level(name)(value).found)
+            value = bytes(getattr(_level(name)(value), _attribute(name)))
         except (msgspec.DecodeError, RecursionError):
             return b""
     return value
@@ -112,5 +88,4 @@ def _bytes_at(value: bytes, path: tuple[str, ...]) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _level(name: str) -> Callable[[bytes], Any]:
-    row = msgspec.defstruct("Level", [("found", msgspec.Raw, _NOTHING)], rename={"found": name}, gc=False)
-    return msgspec.json.Decoder(row).decode
+    return msgspec.json.Decoder(_struct([(name,)])).decode

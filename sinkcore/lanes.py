@@ -35,14 +35,10 @@ class Lane:
     kinds: tuple[str, ...] = ()
 
 
-def _json() -> Lane:
-    # Every kind of JSON leaves as one object a line, metadata as its last member.
-    return Lane("bytes", "jsonlines", "json", "json", fields=True)
-
-
-def _decoded() -> Lane:
-    # Protobuf is decoded; JSON that has a schema passes through, but which of the two comes only the schema says.
-    return Lane("objects", "decoded", "json", "json", validates=True, kinds=("PROTOBUF", "JSON"))
+# Every kind of JSON leaves as one object a line, metadata as its last member.
+_JSON = Lane("bytes", "jsonlines", "json", "json", fields=True)
+# Protobuf is decoded; JSON that has a schema passes through, but which of the two comes only the schema says.
+_DECODED = Lane("objects", "decoded", "json", "json", validates=True, kinds=("PROTOBUF", "JSON"))
 
 
 def _text(format_: str) -> Lane:
@@ -59,11 +55,11 @@ def _avro(format_: str) -> Lane:
 
 
 LANES: Mapping[tuple[str, Framing], Lane] = {
-    ("json", "none"): _json(),
-    ("json", "registry"): _decoded(),
-    ("json", "schema"): _decoded(),
-    ("multijson", "none"): _json(),
-    ("singlejson", "none"): _json(),
+    ("json", "none"): _JSON,
+    ("json", "registry"): _DECODED,
+    ("json", "schema"): _DECODED,
+    ("multijson", "none"): _JSON,
+    ("singlejson", "none"): _JSON,
     **{(name, "none"): _text(name) for name in TEXT_FORMATS},
     ("avro", "registry"): _avro("avro"),
     ("avro", "schema"): _avro("avro"),
@@ -80,17 +76,16 @@ SUFFIXES: Mapping[str, str] = {
 }
 """How a blob's name ends, by its stored format; `.gz` tells ADX that it is gzip as a whole."""
 
+TEXT_METADATA: Mapping[str, str] = {
+    "topic": "string",
+    "partition": "int",
+    "offset": "long",
+    "timestamp": "datetime",
+    "segment": "string",
+    "key": "string",
+    "headers": "dynamic",
+}
+"""Columns that come first in a row of text with metadata, in this order, and ADX's types for them.
 
-def lane_of(format_: str, framing: Framing) -> Lane | None:
-    """The lane of a format and a framing; None where there is none."""
-    return LANES.get((format_, framing))
-
-
-def framings_of(format_: str) -> list[Framing]:
-    """The framings with which a format goes."""
-    return [framing for name, framing in LANES if name == format_]
-
-
-def formats_of(framing: Framing) -> list[str]:
-    """The formats that go with a framing."""
-    return [name for name, each in LANES if each == framing]
+`headers` is JSON; so is a key that is no text. What Kafka has not got is empty.
+"""

@@ -6,20 +6,21 @@ confluent-kafka's own client is not used: it needs five more packages, and impor
 from __future__ import annotations
 
 import base64
-import json
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from sinkcore.clock import Clock
 from sinkcore.connections import SchemaRegistry, is_loopback
+from sinkcore.declared import shown
 from sinkcore.errors import TransientError
-from sinkcore.schemas import KINDS, SCHEMA_MAX_BYTES, Reference, Schema
+from sinkcore.schemas import SCHEMA_MAX_BYTES, Kind, Reference, Schema
 
 ANSWER_TIMEOUT_S = 10.0
 # An id that is unknown now may be known soon: a registry's replicas lag behind its leader.
@@ -44,9 +45,26 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-@dataclass(slots=True)
-class _Count:
-    references: int = 0
+class _Reference(msgspec.Struct):
+    name: str
+    subject: str
+    version: int
+
+    @property
+    def path(self) -> str:
+        return f"/subjects/{quote(self.subject, safe='')}/versions/{self.version}"
+
+
+class _Answer(msgspec.Struct):
+    """What a registry says of a schema, as far as it is read."""
+
+    schema: str
+    kind: Kind | None = msgspec.field(name="schemaType", default=None)
+    references: list[_Reference] | None = None
+
+
+class _Refusal(msgspec.Struct):
+    error_code: int
 
 
 class Registry:
@@ -78,47 +96,34 @@ class Registry:
             if known is not None or self._unknown_until_s.get(schema_id, 0) > self._clock.monotonic_s():
                 return known
             try:
-                known = self._known[schema_id] = self._read(f"/schemas/ids/{schema_id}", _Count(), 0)
+                known = self._known[schema_id] = self._read(f"/schemas/ids/{schema_id}", [], 0)
             except _Unknown:
                 if len(self._unknown_until_s) >= UNKNOWN_MAX:
                     self._unknown_until_s.clear()
                 self._unknown_until_s[schema_id] = self._clock.monotonic_s() + UNKNOWN_FOR_S
             return known
 
-    def _read(self, path: str, count: _Count, depth: int) -> Schema:
-        """The schema at `path`, with everything that it refers to."""
+    def _read(self, path: str, seen: list[_Reference], depth: int) -> Schema:
+        """The schema at `path`, with everything that it refers to; `seen` are all references so far."""
         found = self._ask(path)
-        named = found.get("schemaType") or "AVRO"
-        kind = next((kind for kind in KINDS if kind == named), None)
+        kind = found.kind or "AVRO"
         if kind == "PROTOBUF":
             # As text it would have to be compiled; a registry hands out the compiled form, too.
             found = self._ask(f"{path}?format=serialized")
-        text = found.get("schema")
-        if kind is None or not isinstance(text, str):
-            raise self._fault(f"an answer to {path} that is no schema of a kind known here")
-        if kind == "PROTOBUF" and not _is_base64(text):
-            raise self._fault(f"no serialized form of the Protobuf schema at {path}, which this app needs")
-        references = found.get("references") or []
-        if not isinstance(references, list):
-            raise self._fault(f"an answer to {path} whose references are no list")
-        count.references += len(references)
-        if depth > REFERENCE_DEPTH_MAX or count.references > REFERENCES_MAX:
+            if not _is_base64(found.schema):
+                raise self._fault(f"no serialized form of the Protobuf schema at {path}, which this app needs")
+        references = found.references or []
+        seen += references
+        if depth > REFERENCE_DEPTH_MAX or len(seen) > REFERENCES_MAX:
             raise _Unknown  # It refers to itself, or to the whole registry: nobody can use it.
-        return Schema(kind, text, tuple(self._reference(r, path, count, depth + 1) for r in references))
+        named = (Reference(each.name, self._read(each.path, seen, depth + 1)) for each in references)
+        return Schema(kind, found.schema, tuple(named))
 
-    def _reference(self, reference: Any, path: str, count: _Count, depth: int) -> Reference:
-        try:
-            name, subject, version = str(reference["name"]), reference["subject"], int(reference["version"])
-            where = f"/subjects/{quote(subject, safe='')}/versions/{version}"
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise self._fault(f"an answer to {path} with a reference that is none") from None
-        return Reference(name, self._read(where, count, depth))
-
-    def _ask(self, path: str) -> dict[str, Any]:
+    def _ask(self, path: str) -> _Answer:
         request = urllib.request.Request(self._url + path, headers=self._headers)  # noqa: S310 - http(s), by settings
         try:
             with self._open(request, timeout=ANSWER_TIMEOUT_S) as answer:
-                return self._object(path, answer.read(SCHEMA_MAX_BYTES + 1))
+                data = answer.read(SCHEMA_MAX_BYTES + 1)
         except urllib.error.HTTPError as error:
             with error:
                 code = _error_code(error)
@@ -127,17 +132,12 @@ class Registry:
             raise self._fault(f"HTTP {error.code} to {path}; check URL and credentials") from None
         except (OSError, HTTPException) as error:
             raise self._fault(f"no answer to {path} ({type(error).__name__}); check that it runs") from None
-
-    def _object(self, path: str, data: bytes) -> dict[str, Any]:
         if len(data) > SCHEMA_MAX_BYTES:
             raise self._fault(f"more than {SCHEMA_MAX_BYTES} bytes to {path}")
         try:
-            found = json.loads(data)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise self._fault(f"an answer to {path} that is not a registry's")
-        return found
+            return msgspec.json.decode(data, type=_Answer, strict=False)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._fault(f"an answer to {path} that cannot be used ({shown(error)})") from None
 
     def _fault(self, what: str) -> TransientError:
         return TransientError(f"schema registry: {what}; the batch is tried again")
@@ -154,10 +154,9 @@ def _authorization(settings: SchemaRegistry) -> str | None:
 
 def _error_code(error: urllib.error.HTTPError) -> int | None:
     try:
-        code = json.loads(error.read(SCHEMA_MAX_BYTES))["error_code"]
-    except (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError):
+        return msgspec.json.decode(error.read(SCHEMA_MAX_BYTES), type=_Refusal).error_code
+    except (OSError, HTTPException, msgspec.DecodeError, RecursionError):
         return None
-    return code if isinstance(code, int) else None
 
 
 def _is_base64(text: str) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sinkcore.conditions import Field, Source, When, read_template, read_when, sources_of
 from sinkcore.declared import Faults, UnusableError, nearest, shown
-from sinkcore.lanes import LANES, Framing, Lane, formats_of, framings_of, lane_of
+from sinkcore.lanes import LANES, Framing, Lane
 from sinkcore.mapping import SETTING
 
 TOPICS_MAX = 100
@@ -48,6 +47,11 @@ class Route:
         return read_template(self.table)
 
     @property
+    def leads_to(self) -> tuple[str, ...]:
+        """The tables that its records may come to."""
+        return self.tables if sources_of(self.template) else (self.table,)
+
+    @property
     def asks(self) -> list[Source]:
         """What of a record decides whether, and where to, the route takes it."""
         return ([] if self.when is None else [self.when.source]) + sources_of(self.template)
@@ -55,7 +59,7 @@ class Route:
     @property
     def framing(self) -> Framing:
         """How the values are framed."""
-        return framing_of(self.decode, self.schema)
+        return "registry" if self.decode == "registry" else "none" if self.schema is None else "schema"
 
     @property
     def needs_registry(self) -> bool:
@@ -65,19 +69,12 @@ class Route:
     @property
     def lane(self) -> Lane:
         """What becomes of the records; a route without a lane does not get past the settings."""
-        lane = lane_of(self.format, self.framing)
-        assert lane is not None, f"no lane for {self.format} framed by {self.framing}"
-        return lane
+        return LANES[self.format, self.framing]
 
     @property
     def stored_format(self) -> str:
         """The format of the route's blobs, as ADX names it."""
         return self.lane.stored if self.metadata is None else self.lane.stored_with_metadata
-
-
-def framing_of(decode: str | None, schema: str | None) -> Framing:
-    """How values are framed, by what their route says."""
-    return "registry" if decode == "registry" else "none" if schema is None else "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +84,25 @@ class NameRule:
     pattern: re.Pattern[str]
     words: str
 
+    def read(self, name: str, value: object) -> str:
+        """The value given for the field `name`, if it keeps to the rule."""
+        if not isinstance(value, str) or not self.pattern.fullmatch(value):
+            raise UnusableError(f"{name} is not a name that can be used", f"use {self.words}")
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class RouteField:
-    """One field of a route: a name under a rule, one of a few words (`now`), or of a `shape` of its own.
+    """One field of a route: `read` checks what is given for it, by its name; the rest is for its documentation.
 
-    One without any of these is for later.
-
-    `later` are the words that are promised and that this version refuses.
+    `later` are values that are promised and that this version refuses.
     """
 
     default: str
     meaning: str
-    rule: NameRule | None = None
-    now: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
-    shape: str = ""
+    read: Callable[[str, object], object]
+    values: str = "name"
+    later: str = ""
 
 
 def _entity(most: int) -> NameRule:
@@ -125,40 +125,95 @@ _FIELD_NAME = NameRule(
     re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII), "1 to 128 letters, digits or '_', no digit first"
 )
 _PATH = NameRule(re.compile(r"[^\x00-\x1f\x7f]{1,1024}"), "a path, from the app's directory")
-_FORMATS = tuple(dict.fromkeys(name for name, _ in LANES))
-_LATER_FORMATS = tuple(
-    name
-    for name in (
-        *("csv", "tsv", "scsv", "sohsv", "psv", "tsve", "txt", "raw"),
-        *("avro", "apacheavro", "parquet", "orc"),
-    )
-    if name not in _FORMATS
-)
+
+
+def _read_table(name: str, value: object) -> str:
+    if isinstance(value, str) and ("{" in value or "}" in value):
+        read_template(value)
+        return value
+    return TABLE.read(name, value)
+
+
+def _read_tables(name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise UnusableError(f"{name} is not a list of names", 'write ["Orders", "Refunds"]')
+    for each in value:
+        TABLE.read(f"{name} has {shown(each)}, which", each)
+        if value.count(each) > 1:
+            raise UnusableError(f"{name} has {shown(each)} twice", "keep one of the two")
+    if len(value) > TABLES_MAX:
+        raise UnusableError(f"{name} has {len(value)} names", f"keep it to {TABLES_MAX}")
+    return tuple(value)
+
+
+def _word(
+    meaning: str, default: str, *others: str, later: tuple[str, ...] = (), or_time: bool = False
+) -> RouteField:
+    """A field for one of a few words, in any case of letters; `none`, `true` and `false` are read as such."""
+    words = (default, *others)
+
+    def read(name: str, value: object) -> object:
+        word = str(value).lower() if isinstance(value, str | bool) else ""
+        if word in words:
+            return {"none": None, "true": True, "false": False}.get(word, word)
+        if or_time and _is_time(value):
+            return str(value)
+        use = f"use {' or '.join(words)}"
+        if word in later:
+            raise UnusableError(f"{name} {shown(word)} is not yet supported", use)
+        subject = f"{name} {shown(value)}" if isinstance(value, str) else name
+        raise UnusableError(
+            f"{subject} is nothing that is known", f"{use} ({nearest(word, words)} is the nearest)"
+        )
+
+    now, not_yet = (", ".join(f"`{word}`" for word in some) for some in (words, later))
+    return RouteField(f"`{default}`", meaning, read, f"{now}, an ISO time" if or_time else now, not_yet)
+
+
+def _is_time(value: object) -> bool:
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _not_yet(meaning: str) -> RouteField:
+    def read(name: str, _: object) -> object:
+        raise UnusableError(f"{name} is not yet supported", "remove it")
+
+    return RouteField("none", meaning, read, "", "any")
+
 
 FIELDS: Mapping[str, RouteField] = {
     "topic": RouteField(
-        "required", "Exact name, or `*` for topics of `SINK_TOPICS` not named here", _STAR_OR_TOPIC
+        "required",
+        "Exact name, or `*` for topics of `SINK_TOPICS` not named here",
+        _STAR_OR_TOPIC.read,
+        "name or `*`",
     ),
-    "db": RouteField("required", "Database", _entity(260)),
-    "table": RouteField("required", "Table", TABLE, shape="name or template"),
-    "tables": RouteField("none", "Allow-list of a templated `table`", shape="list of names"),
-    "format": RouteField("json", "What a value holds", None, _FORMATS, _LATER_FORMATS),
-    "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024)),
-    "decode": RouteField("none", "How the value is framed", None, ("none", "registry")),
-    "validate": RouteField("true", "Check each record before it is staged", None, ("true", "false")),
-    "schema": RouteField("none", "Schema that ships with the app", _PATH),
-    "start": RouteField("earliest", "Where a topic begins, or a time", None, ("earliest", "latest")),
-    "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME),
-    "unwrap": RouteField("none", "Envelope to take off"),
-    "transform": RouteField("none", "Function of the user's own"),
-    "key": RouteField("utf8", "How keys read in metadata", None, ("utf8", "base64", "registry")),
-    "when": RouteField("all", "Which records of the topic the route takes", shape="object"),
-    "tombstones": RouteField("skip", "What becomes of tombstones", None, ("skip", "dead_letter", "row")),
-    "streaming": RouteField("false", "Streaming ingestion", None, ("false",), ("true",)),
-    "ingest_by": RouteField("none", "Extra `ingest-by` tag"),
-    "tags": RouteField("none", "Extra extent tags"),
+    "db": RouteField("required", "Database", _entity(260).read),
+    "table": RouteField("required", "Table", _read_table, "name or template"),
+    "tables": RouteField("none", "Allow-list of a templated `table`", _read_tables, "list of names"),
+    "format": _word("What a value holds", *dict.fromkeys(name for name, _ in LANES), later=("parquet", "orc")),
+    "mapping": RouteField("identity", "Name of an ingestion mapping", _entity(1024).read),
+    "decode": _word("How the value is framed", "none", "registry"),
+    "validate": _word("Check each record before it is staged", "true", "false"),
+    "schema": RouteField("none", "Schema that ships with the app", _PATH.read),
+    "start": _word("Where a topic begins, or a time", "earliest", "latest", or_time=True),
+    "metadata": RouteField("none", "Field that carries Kafka's metadata in every row", _FIELD_NAME.read),
+    "unwrap": _not_yet("Envelope to take off"),
+    "transform": _not_yet("Function of the user's own"),
+    "key": _word("How keys read in metadata", "utf8", "base64", "registry"),
+    "when": RouteField(
+        "all", "Which records of the topic the route takes", lambda _, value: read_when(value), "object"
+    ),
+    "tombstones": _word("What becomes of tombstones", "skip", "dead_letter", "row"),
+    "streaming": _word("Streaming ingestion", "false", later=("true",)),
+    "ingest_by": _not_yet("Extra `ingest-by` tag"),
+    "tags": _not_yet("Extra extent tags"),
 }
-_KEPT = frozenset(each.name for each in fields(Route))
+_WAYS: Mapping[Framing, str] = {"registry": "decode registry", "schema": "a schema"}
 
 
 def read_topics(value: str) -> tuple[str, ...]:
@@ -173,148 +228,90 @@ def read_topics(value: str) -> tuple[str, ...]:
     return topics
 
 
-def read_route(number: int, entry: object, faults: Faults) -> dict[str, Any] | None:
-    """The fields of a Route that `entry` gives; None, and faults, if it cannot be used.
+def read_route(number: int, entry: object, faults: Faults) -> Route | None:
+    """The route that `entry` gives; None, and faults, if it cannot be used.
 
-    What depends on the topic's name, which is not known yet where it is `*`, is not looked at.
+    Its topic may be `*`, and `{topic}` stand in its table; `start` is empty where the entry gives none.
     """
     if not isinstance(entry, dict):
         faults.add(SETTING, f"route {number} is not an object", "write {...} with topic, db and table")
         return None
-    before = len(faults.sentences)
     named = isinstance(entry.get("topic"), str)
     subject = f"route {number} (topic {shown(entry['topic'])})" if named else f"route {number}"
     given = {name: value for name, value in entry.items() if value is not None and value != ""}
-    route: dict[str, Any] = {}
+    found: dict[str, object] = {"start": ""}
+    wrong: list[UnusableError] = []
     for name, value in given.items():
         try:
-            route[name] = _read_field(name, value)
+            found[name] = _field(name).read(name, value)
         except UnusableError as unusable:
-            faults.add(SETTING, f"{subject}: {unusable.fact}", unusable.fix)
-    for name in ("topic", "db", "table"):
-        if name not in given:
-            faults.add(SETTING, f"{subject} has no {name}", "add it")
-    if "key" in given and "metadata" not in given:
-        faults.add(SETTING, f"{subject}: key means nothing without metadata", "add metadata or remove key")
-    if route.get("tombstones") == "row" and "metadata" not in given:
-        faults.add(SETTING, f"{subject}: tombstones row needs metadata", "add metadata, or skip them")
-    if len(faults.sentences) == before:
-        _check_lane(route, subject, faults)
-        _check_tables(route, subject, faults)
-    if len(faults.sentences) > before:
-        return None
-    # "none" is how a route says that there is none.
-    kept = {name: what for name, what in route.items() if name in _KEPT and (name, what) != ("decode", "none")}
-    return kept | {"validate": route.get("validate") != "false"}
+            wrong.append(unusable)
+    wrong += [
+        UnusableError(f"it has no {each}", "add it") for each in ("topic", "db", "table") if each not in given
+    ]
+    if "metadata" not in given:
+        if "key" in given:
+            wrong.append(UnusableError("key means nothing without metadata", "add metadata or remove key"))
+        if found.get("tombstones") == "row":
+            wrong.append(UnusableError("tombstones row needs metadata", "add metadata, or skip them"))
+    found.pop("streaming", None)  # it can only say that there is none
+    route = None if wrong else Route(**found)  # type: ignore[arg-type]  # each field is as it was read
+    if route is not None:
+        wrong = [*_lane_faults(route), *_table_faults(route)]
+    for each in wrong:
+        faults.add(SETTING, f"{subject}: {each.fact}", each.fix)
+    return None if wrong else route
 
 
-def _check_lane(route: Mapping[str, Any], subject: str, faults: Faults) -> None:
-    """The route has a lane, and wants nothing that means nothing in it."""
-    format_ = route.get("format", "json")
-    framing = framing_of(route.get("decode"), route.get("schema"))
-    lane = lane_of(format_, framing)
-    if framing == "registry" and "schema" in route:
-        faults.add(SETTING, f"{subject}: schema means nothing beside decode registry", "remove one of them")
-        return
-    if lane is None:
-        fact, fix = _no_lane(format_, framing)
-        faults.add(SETTING, f"{subject}: {fact}", fix)
-        return
-    if "schema" in route:
-        _check_schema(route["schema"], lane, subject, faults)
-    if route.get("validate") == "false" and not lane.validates:
-        fact = f"{subject}: validate false means nothing: every {format_.upper()} record is validated"
-        faults.add(SETTING, fact, "remove it")
+def _field(name: str) -> RouteField:
+    if name not in FIELDS:
+        raise UnusableError(f"{shown(name)} is no field of a route", f"{nearest(name, FIELDS)} is the nearest")
+    return FIELDS[name]
 
 
-def _check_tables(route: Mapping[str, Any], subject: str, faults: Faults) -> None:
-    """What a record says of its table is held against a list, and asked only where it can be known."""
-    sources = sources_of(read_template(route["table"]))
-    if sources and "tables" not in route:
-        fact = f"{subject}: records choose the table, and no list says which ones they may choose"
-        faults.add(SETTING, fact, "add tables, a list of all names")
-    if "tables" in route and "{" not in route["table"]:
-        faults.add(SETTING, f"{subject}: tables means nothing, since table is a name", "remove tables")
-    lane = lane_of(route.get("format", "json"), framing_of(route.get("decode"), route.get("schema")))
-    if lane is not None and not lane.fields:
-        when = [route["when"].source] if "when" in route else []
-        if any(isinstance(source, Field) for source in (*when, *sources)):
-            what = "when" if any(isinstance(source, Field) for source in when) else "table"
-            fact = f"{subject}: {what} asks for a field, and only values that arrive as plain JSON have fields"
-            faults.add(SETTING, fact, "ask for a header")
+def _lane_faults(route: Route) -> Iterator[UnusableError]:
+    """The route has no lane, or wants what means nothing in it."""
+    lane = LANES.get((route.format, route.framing))
+    if route.decode is not None and route.schema is not None:
+        yield UnusableError("schema means nothing beside decode registry", "remove one of them")
+    elif lane is None and route.framing == "none":
+        needed = " or ".join(_WAYS[framing] for name, framing in LANES if name == route.format)
+        yield UnusableError(f"format {route.format} needs {needed}", "add it")
+    elif lane is None:
+        others = " or ".join(name for name, framing in LANES if framing == route.framing)
+        fact = f"{_WAYS[route.framing]} does not go with format {route.format}"
+        yield UnusableError(fact, f"use format {others}")
+    else:
+        if route.schema is not None:
+            yield from _schema_faults(route.schema, lane)
+        if not route.validate and not lane.validates:
+            fact = f"validate false means nothing: every {route.format.upper()} record is validated"
+            yield UnusableError(fact, "remove it")
+        asked = next((source for source in route.asks if isinstance(source, Field)), None)
+        if asked is not None and not lane.fields:
+            what = "when" if route.when is not None and route.when.source == asked else "table"
+            fact = f"{what} asks for a field, and only values that arrive as plain JSON have fields"
+            yield UnusableError(fact, "ask for a header")
 
 
-def _no_lane(format_: str, framing: Framing) -> tuple[str, str]:
-    if framing == "none":
-        ways = " or ".join({"registry": "decode registry", "schema": "a schema"}[f] for f in framings_of(format_))
-        return f"format {format_} needs {ways}", "add it"
-    what = "decode registry" if framing == "registry" else "a schema"
-    return f"{what} does not go with format {format_}", f"use format {' or '.join(formats_of(framing))}"
-
-
-def _check_schema(path: str, lane: Lane, subject: str, faults: Faults) -> None:
-    """The schema can be read; what that takes is imported where a route has one."""
+def _schema_faults(path: str, lane: Lane) -> Iterator[UnusableError]:
+    """The schema cannot be read, or not by this lane; what that takes is imported where a route has one."""
     from sinkcore.schemas import SchemaError
     from sinkcore.schemas.files import read_own
 
     try:
         kind = read_own(path).kind
         if kind not in lane.kinds:
-            fact = f"{subject}: its schema is {kind}, and its format takes {' or '.join(lane.kinds)}"
-            faults.add(SETTING, fact, "use another format or schema")
+            fact = f"its schema is {kind}, and its format takes {' or '.join(lane.kinds)}"
+            yield UnusableError(fact, "use another format or schema")
     except SchemaError as error:
-        faults.add(SETTING, f"{subject}: schema cannot be used: {error}", "ship a schema that can")
+        yield UnusableError(f"schema cannot be used: {error}", "ship a schema that can")
 
 
-def _read_field(name: str, value: object) -> object:
-    field = FIELDS.get(name)
-    if field is None:
-        raise UnusableError(f"{shown(name)} is no field of a route", f"{nearest(name, FIELDS)} is the nearest")
-    if name == "when":
-        return read_when(value)
-    if name == "tables":
-        return _read_tables(value)
-    if name == "table" and isinstance(value, str) and ("{" in value or "}" in value):
-        read_template(value)
-        return value
-    if field.rule is not None:
-        if not isinstance(value, str) or not field.rule.pattern.fullmatch(value):
-            raise UnusableError(f"{name} is not a name that can be used", f"use {field.rule.words}")
-        return value
-    if not field.now:
-        raise UnusableError(f"{name} is not yet supported", "remove it")
-    return _read_word(name, value, field)
-
-
-def _read_tables(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise UnusableError("tables is not a list of names", 'write ["Orders", "Refunds"]')
-    for name in value:
-        if not isinstance(name, str) or not TABLE.pattern.fullmatch(name):
-            raise UnusableError(
-                f"tables has {shown(name)}, which is not a name that can be used", f"use {TABLE.words}"
-            )
-        if value.count(name) > 1:
-            raise UnusableError(f"tables has {shown(name)} twice", "keep one of the two")
-    if len(value) > TABLES_MAX:
-        raise UnusableError(f"tables has {len(value)} names", f"keep it to {TABLES_MAX}")
-    return tuple(value)
-
-
-def _read_word(name: str, value: object, field: RouteField) -> str:
-    word = str(value).lower() if isinstance(value, str | bool) else ""
-    if word in field.now or (name == "start" and _is_time(str(value))):
-        return word if word in field.now else str(value)
-    if word in field.later:
-        raise UnusableError(f"{name} {shown(word)} is not yet supported", f"use {' or '.join(field.now)}")
-    subject = f"{name} {shown(value)}" if isinstance(value, str) else name
-    fix = f"use {' or '.join(field.now)} ({nearest(word, field.now)} is the nearest)"
-    raise UnusableError(f"{subject} is nothing that is known", fix)
-
-
-def _is_time(value: str) -> bool:
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return True
+def _table_faults(route: Route) -> Iterator[UnusableError]:
+    """What a record says of its table is not held against a list, or there is a list for nothing."""
+    if sources_of(route.template) and not route.tables:
+        fact = "records choose the table, and no list says which ones they may choose"
+        yield UnusableError(fact, "add tables, a list of all names")
+    if route.tables and "{" not in route.table:
+        yield UnusableError("tables means nothing, since table is a name", "remove tables")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
-from typing import Any
 
 from sinkcore.conditions import When, can_yield, sources_of
 from sinkcore.declared import Faults, UnusableError, shown
@@ -21,111 +19,78 @@ def read_routes(value: str | None, starred: tuple[str, ...], faults: Faults) -> 
 
     What cannot be used becomes a fault, and the routes are then not for use.
     """
-    if value is None:
-        return ()
-    try:
-        entries = read_mapping(value)
-    except UnusableError as unusable:
-        faults.add(SETTING, unusable.fact, unusable.fix)
+    entries = None if value is None else faults.read(SETTING, read_mapping, value)
+    if entries is None:
         return ()
     found = [(number, read_route(number, entry, faults)) for number, entry in enumerate(entries, 1)]
-    usable = [(number, fields) for number, fields in found if fields is not None]
-    topics = [fields["topic"] for _, fields in usable]
-    rest = tuple(topic for topic in starred if topic not in topics)
+    usable = [(number, route) for number, route in found if route is not None]
+    named = {route.topic for _, route in usable}
+    rest = tuple(topic for topic in starred if topic not in named)
     if len(usable) == len(entries) and "SINK_TOPICS" not in faults.names:
-        _check_star("*" in topics, starred, rest, faults)
-    spread = [
-        (number, _route(fields, topic))
-        for number, fields in usable
-        for topic in (rest if fields["topic"] == "*" else (fields["topic"],))
-    ]
+        _check_star("*" in named, starred, rest, faults)
     by_topic: dict[str, list[Numbered]] = {}
-    for number, route in spread:
-        by_topic.setdefault(route.topic, []).append((number, route))
-    # What is wrong with the routes for `*` is said for one of its topics.
+    for number, route in usable:
+        for topic in rest if route.topic == "*" else (route.topic,):
+            table = route.table.replace("{topic}", topic)
+            by_topic.setdefault(topic, []).append((number, replace(route, topic=topic, table=table)))
+    for topic, routes in by_topic.items():
+        for number, route in routes:
+            for each in _table_faults(route):
+                faults.add(SETTING, f"route {number} (topic {shown(topic)}): {each.fact}", each.fix)
+        # What is wrong with the routes for `*` is said for one of its topics.
+        for each in _faults_together(routes) if topic not in rest[1:] else ():
+            faults.add(SETTING, f"topic {shown(topic)}: {each.fact}", each.fix)
     return tuple(
-        route for topic, same in by_topic.items() for route in _of_a_topic(same, faults, topic not in rest[1:])
+        replace(route, start=next(iter(_starts(routes)), "earliest"))
+        for routes in by_topic.values()
+        for _, route in routes
     )
 
 
-def _route(fields: dict[str, Any], topic: str) -> Route:
-    """The route, and no start where it gives none."""
-    table = fields["table"].replace("{topic}", topic)
-    return Route(**{"start": "", **fields, "topic": topic, "table": table})
+def _starts(routes: Sequence[Numbered]) -> list[str]:
+    return list(dict.fromkeys(route.start for _, route in routes if route.start))
 
 
-def _of_a_topic(routes: Sequence[Numbered], faults: Faults, is_checked: bool) -> list[Route]:
-    """The routes of one topic, all with the start that one of them gives."""
-    for number, route in routes:
-        _check_tables(number, route, faults)
-    starts = list(dict.fromkeys(route.start for _, route in routes if route.start))
-    if is_checked:
-        _check_reach(routes, faults)
-        _check_places(routes, faults)
-        if len(starts) > 1:
-            fact = f"{_topic(routes)}: its routes give different starts, and a topic begins once"
-            faults.add(SETTING, fact, "give it in one of them, or the same in all")
-    return [replace(route, start=starts[0] if starts else "earliest") for _, route in routes]
-
-
-def _topic(routes: Sequence[Numbered]) -> str:
-    return f"topic {shown(routes[0][1].topic)}"
-
-
-def _check_tables(number: int, route: Route, faults: Faults) -> None:
-    """The table, with the topic's name in it, is one that ADX takes; and each name of the list can come about."""
-    subject = f"route {number} (topic {shown(route.topic)})"
-    template = route.template
-    if not sources_of(template):
+def _table_faults(route: Route) -> Iterator[UnusableError]:
+    """The table, with the topic's name in it, is none that ADX takes; or a name of the list cannot come about."""
+    if not sources_of(route.template):
         if not TABLE.pattern.fullmatch(route.table):
-            fact = f"{subject}: with the topic's name, table is not a name that can be used"
-            faults.add(SETTING, fact, f"use {TABLE.words}")
+            fact = "with the topic's name, table is not a name that can be used"
+            yield UnusableError(fact, f"use {TABLE.words}")
         elif route.tables and route.table not in route.tables:
-            faults.add(
-                SETTING, f"{subject}: table is {shown(route.table)}, which tables lacks", "add it to tables"
-            )
+            yield UnusableError(f"table is {shown(route.table)}, which tables lacks", "add it to tables")
         return
     for name in route.tables:
-        if not can_yield(template, name):
-            fact = f"{subject}: tables has {shown(name)}, which table can never become"
-            faults.add(SETTING, fact, "remove it, or change table")
+        if not can_yield(route.template, name):
+            fact = f"tables has {shown(name)}, which table can never become"
+            yield UnusableError(fact, "remove it, or change table")
 
 
-def _check_reach(routes: Sequence[Numbered], faults: Faults) -> None:
-    """Every route can match: none stands behind one that takes all, or that asks the same."""
+def _faults_together(routes: Sequence[Numbered]) -> Iterator[UnusableError]:
+    """A route that can never match, more tables than a segment has blobs for, a table that cannot be asked in one
+    way, or a topic that begins at two places."""
     first: dict[When | None, int] = {}
+    by_place: dict[tuple[str, str], list[Numbered]] = {}
     for number, route in routes:
         before = first.get(None, first.get(route.when))
-        if before is None:
-            first[route.when] = number
-            continue
-        what = "takes all records" if None in first else "has the same when"
-        fact = f"{_topic(routes)}: of routes {before} and {number} the first {what}, so the second can never match"
-        faults.add(SETTING, fact, "remove one, give the first another when, or change their order")
-
-
-def _check_places(routes: Sequence[Numbered], faults: Faults) -> None:
-    """A segment can hold a blob for each table, and each table can be asked in one way."""
-    places = [
-        (route.db, table, route.metadata, number)
-        for number, route in routes
-        for table in ((route.table,) if not sources_of(route.template) else route.tables)
-    ]
-    if len(places) > TABLES_MAX:
-        fact = f"{_topic(routes)}: its routes lead to {len(places)} tables"
-        faults.add(SETTING, fact, f"keep them to {TABLES_MAX}, or split the topic")
-    for (_, table), same in groupby(sorted(places, key=_place), key=_place):
-        first, *others = same
-        for other in others:
-            if other[2] != first[2]:
-                both = f"routes {first[3]} and {other[3]} lead to the table {shown(table)}"
-                fix = "give both the same, so that the table can be asked for their rows"
-                faults.add(SETTING, f"{_topic(routes)}: {both} and differ in metadata", fix)
-                break
-
-
-def _place(place: tuple[str, str, str | None, int]) -> tuple[str, str]:
-    return place[0], place[1]
+        if before is not None:
+            what = "takes all records" if None in first else "has the same when"
+            fact = f"of routes {before} and {number} the first {what}, so the second can never match"
+            yield UnusableError(fact, "remove one, give the first another when, or change their order")
+        first.setdefault(route.when, number)
+        for table in route.leads_to:
+            by_place.setdefault((route.db, table), []).append((number, route))
+    count = sum(map(len, by_place.values()))
+    if count > TABLES_MAX:
+        yield UnusableError(f"its routes lead to {count} tables", f"keep them to {TABLES_MAX}, or split the topic")
+    for (_, table), ((number, route), *others) in by_place.items():
+        other = next((n for n, each in others if each.metadata != route.metadata), None)
+        if other is not None:
+            fact = f"routes {number} and {other} lead to the table {shown(table)} and differ in metadata"
+            yield UnusableError(fact, "give both the same, so that the table can be asked for their rows")
+    if len(_starts(routes)) > 1:
+        fact = "its routes give different starts, and a topic begins once"
+        yield UnusableError(fact, "give it in one of them, or the same in all")
 
 
 def _check_star(has_star: bool, starred: tuple[str, ...], rest: tuple[str, ...], faults: Faults) -> None:

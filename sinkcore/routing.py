@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -27,7 +27,6 @@ DECISIONS_KEPT = 4096
 REMEMBERED_MAX_BYTES = 1024
 """Most topics have few values of the fields that they are routed by; longer ones are decided upon each time."""
 
-_NO_ROUTE = Fault("no_route", "no route's when takes it")
 _Said = tuple[bytes | str | None, ...]
 """What a record says, in the order of what is asked: JSON for a field, base64 for a header; else None or b""."""
 
@@ -52,13 +51,16 @@ class Routed:
     refused: list[tuple[Route | None, Refused]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _End:
     """What can become of a record: it goes to `route`, or is refused for `fault`."""
 
     route: Route | None
     fault: Fault | None = None
     digest: str = ""
+
+
+_NO_ROUTE = _End(None, Fault("no_route", "no route's when takes it"))
 
 
 @lru_cache(maxsize=ROUTERS_KEPT)
@@ -72,75 +74,67 @@ class Router:
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self._routes = routes
-        self._sources: list[Source] = list(dict.fromkeys(source for route in routes for source in route.asks))
-        self._fields = [source for source in self._sources if isinstance(source, Field)]
+        asked = dict.fromkeys(source for route in routes for source in route.asks)
+        self._fields = [source for source in asked if isinstance(source, Field)]
+        self._headers = [source for source in asked if isinstance(source, Header)]
+        self._sources: list[Source] = [*self._fields, *self._headers]
         self._finder = Finder([source.path for source in self._fields])
         # Whoever looks at fields decides what a value without any is.
         self._looking = next((r for r in routes if any(isinstance(s, Field) for s in r.asks)), None)
-        self._ends: list[_End] = [_End(None, _NO_ROUTE)]
-        self._by_table: list[dict[str, int]] = [self._ends_of(number) for number in range(len(routes))]
+        self._by_table = [_by_table(routes[: number + 1]) for number in range(len(routes))]
+        self._ends = [end for by_table in self._by_table for end in by_table.values()]
         self._remembered = lru_cache(maxsize=DECISIONS_KEPT)(self._decide)
 
     def split(self, slices: Sequence[Slice], record_max_bytes: int) -> Routed:
         """Every record is in one part, refused, or a tombstone to skip; parts are in the order of routes."""
-        if not self._sources and self._routes:
-            return Routed([Part(self._routes[0], self._ends[1].digest, list(slices))])
-        found: dict[int, list[Slice]] = {}
-        refused: list[tuple[Route | None, Refused]] = []
+        if not self._sources:
+            return Routed([Part(self._routes[0], self._ends[0].digest, list(slices))])
+        found: dict[_End, list[Slice]] = {}
         for piece in slices:
-            for number, same in _by_number(piece, self._numbers(piece, record_max_bytes)):
-                if self._ends[number].fault is None:
-                    found.setdefault(number, []).append(same)
-                else:
-                    refused += self._refused(self._ends[number], same, record_max_bytes)
-        parts = [
-            Part(end.route, end.digest, found[number])
-            for number, end in enumerate(self._ends)
-            if number in found and end.route is not None
-        ]
-        return Routed(parts, refused)
+            for end, same in _by_end(piece, self._ends_for(piece, record_max_bytes)):
+                found.setdefault(end, []).append(same)
+        routed = Routed([])
+        for end in (*self._ends, _NO_ROUTE):
+            pieces = found.get(end, [])
+            if end.fault is not None:
+                routed.refused.extend(self._refused(end, pieces, record_max_bytes))
+            elif pieces and end.route is not None:
+                routed.parts.append(Part(end.route, end.digest, pieces))
+        return routed
 
     def leading_to(self, digest: str, db: str, table: str) -> Route | None:
         """The route of that digest, if it still leads there."""
         routes = (end.route for end in self._ends if end.digest == digest and end.route is not None)
         return next((route for route in routes if (route.db, route.table) == (db, table)), None)
 
-    def _ends_of(self, index: int) -> dict[str, int]:
-        """Where a route can lead, by the name of the table; under "" what becomes of what it may not lead to."""
-        route, digest = self._routes[index], digest_of(self._routes[: index + 1])
-        templated = bool(sources_of(route.template))
-        tables = route.tables if templated else (route.table,)
-        ends = [_End(replace(route, table=table), None, digest) for table in tables]
-        if templated:
-            ends.append(_End(route, Fault("table_not_allowed", "what table becomes is not in the route's tables")))
-        first = len(self._ends)
-        self._ends += ends
-        return {name: first + n for n, name in enumerate((*tables, "")) if n < len(ends)}
-
-    def _numbers(self, piece: Slice, record_max_bytes: int) -> list[int]:
-        """For each record the number of its end."""
-        fields = iter(self._finder.columns(_bearable(piece.values, record_max_bytes)) if self._fields else ())
-        headers = iter(_headers(piece.events, [s.name for s in self._sources if isinstance(s, Header)]))
-        columns = [next(fields) if isinstance(source, Field) else next(headers) for source in self._sources]
+    def _ends_for(self, piece: Slice, record_max_bytes: int) -> list[_End]:
+        """For each record what becomes of it, as far as the routes say."""
+        columns: list[Sequence[bytes | str | None]] = []
+        if self._fields:
+            columns += self._finder.columns(_bearable(piece.values, record_max_bytes))
+        if self._headers:
+            columns += _headers(piece.events, [header.name for header in self._headers])
         longest = max(max(map(len, filter(None, column)), default=0) for column in columns)
         decide = self._decide if longest > REMEMBERED_MAX_BYTES else self._remembered
         return list(map(decide, zip(*columns, strict=True)))
 
-    def _decide(self, said: _Said) -> int:
+    def _decide(self, said: _Said) -> _End:
         by_source = dict(zip(self._sources, said, strict=True))
         for route, by_table in zip(self._routes, self._by_table, strict=True):
             if route.when is None or _canonical(by_source[route.when.source]) == route.when.equals:
-                return by_table.get(_table(route, by_source), by_table.get("", 0))
-        return 0
+                table = _table(route, by_source)
+                return by_table[table if table in by_table else ""]
+        return _NO_ROUTE
 
-    def _refused(self, end: _End, piece: Slice, record_max_bytes: int) -> list[tuple[Route | None, Refused]]:
+    def _refused(
+        self, end: _End, pieces: list[Slice], record_max_bytes: int
+    ) -> Iterator[tuple[Route | None, Refused]]:
         """The records as dead letters, for the reason that tells most; tombstones that may be skipped are not."""
-        found: list[tuple[Route | None, Refused]] = []
-        for value, event in zip(piece.values, piece.events, strict=True):
-            fault = self._fault(end, value, record_max_bytes)
-            if fault is not None:
-                found.append((end.route, Refused(record_of(event), fault.reason, fault.detail)))
-        return found
+        for piece in pieces:
+            for value, event in zip(piece.values, piece.events, strict=True):
+                fault = self._fault(end, value, record_max_bytes)
+                if fault is not None:
+                    yield end.route, Refused(record_of(event), fault.reason, fault.detail)
 
     def _fault(self, end: _End, value: bytes, record_max_bytes: int) -> Fault | None:
         route = end.route or self._looking
@@ -162,26 +156,27 @@ def digest_of(routes: Sequence[Route]) -> str:
     return sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _by_number(piece: Slice, numbers: list[int]) -> list[tuple[int, Slice]]:
-    """The slice by the numbers of its records; as it is where they have one."""
-    distinct = dict.fromkeys(numbers)
-    if len(distinct) == 1:
-        return [(numbers[0], piece)]
-    at: dict[int, list[int]] = {number: [] for number in distinct}
-    for index, number in enumerate(numbers):
-        at[number].append(index)
-    return [
-        (
-            number,
-            Slice(
-                piece.partition,
-                [piece.offsets[i] for i in same],
-                [piece.values[i] for i in same],
-                [piece.events[i] for i in same],
-            ),
-        )
-        for number, same in at.items()
-    ]
+def _by_table(routes: Sequence[Route]) -> dict[str, _End]:
+    """Where the last of these can lead, by the table's name; under "" what becomes of what it may not lead to."""
+    route, digest = routes[-1], digest_of(routes)
+    ends = {table: _End(replace(route, table=table), None, digest) for table in route.leads_to}
+    if sources_of(route.template):
+        ends[""] = _End(route, Fault("table_not_allowed", "what table becomes is not in the route's tables"))
+    return ends
+
+
+def _by_end(piece: Slice, ends: list[_End]) -> list[tuple[_End, Slice]]:
+    """The slice by the ends of its records; as it is where they have one."""
+    at: dict[_End, list[int]] = {end: [] for end in dict.fromkeys(ends)}
+    if len(at) == 1:
+        return [(ends[0], piece)]
+    for index, end in enumerate(ends):
+        at[end].append(index)
+    found = []
+    for end, same in at.items():
+        offsets, values = [piece.offsets[i] for i in same], [piece.values[i] for i in same]
+        found.append((end, Slice(piece.partition, offsets, values, [piece.events[i] for i in same])))
+    return found
 
 
 def _bearable(values: Sequence[bytes], record_max_bytes: int) -> Sequence[bytes]:
@@ -193,8 +188,6 @@ def _bearable(values: Sequence[bytes], record_max_bytes: int) -> Sequence[bytes]
 
 def _headers(events: Sequence[func.KafkaEvent], names: Sequence[str]) -> list[list[str | None]]:
     """For each name what the last header of that name is in each record, in base64."""
-    if not names:
-        return []
     last = [
         {header["Key"]: header["Value"] for header in headers or ()}
         for headers in map(columns_of(events).headers, events)
@@ -229,19 +222,17 @@ _string: Callable[[bytes], str] = msgspec.json.Decoder(str).decode
 
 def _table(route: Route, by_source: dict[Source, bytes | str | None]) -> str:
     """What the route's table becomes; "" where the record does not say it."""
-    name = ""
-    for part in route.template:
-        if isinstance(part, str):
-            name += part
-            continue
-        said = by_source[part]
-        text = None if said is None or said == b"" else _text(said)
-        if text is None and isinstance(said, bytes) and said[:1] not in b'{["n':
-            text = said.decode()
-        if text is None:
-            return ""
-        name += text
-    return name
+    parts = [part if isinstance(part, str) else _written(by_source[part]) for part in route.template]
+    known = [part for part in parts if part is not None]
+    return "".join(known) if len(known) == len(parts) else ""
+
+
+def _written(said: bytes | str | None) -> str | None:
+    """A text, or what a number, true or false are written as."""
+    if said is None or said == b"":
+        return None
+    text = _text(said)
+    return said.decode() if text is None and isinstance(said, bytes) and said[:1] not in b'{["n' else text
 
 
 def _json_fault(value: bytes, format_: str) -> Fault | None:

@@ -7,16 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sinkcore.connections import (
-    Kafka,
-    Kusto,
-    SchemaRegistry,
-    Storage,
-    read_kafka,
-    read_kusto,
-    read_registry,
-    read_storage,
-)
+from sinkcore.connections import Kafka, Kusto, SchemaRegistry, read_kafka, read_kusto, read_registry
 from sinkcore.declared import (
     NAME_SHOWN_MAX,
     Faults,
@@ -34,6 +25,7 @@ from sinkcore.declared import (
 from sinkcore.errors import ConfigError
 from sinkcore.routes import TOPICS_MAX, Route, read_topics
 from sinkcore.routeset import read_routes
+from sinkcore.storage import Storage, read_storage
 
 NEAR_LETTERS = 3  # an unknown KAFKA_* or KUSTO_* name this close to a known one is a slip of the pen
 FUNCTION_TIMEOUT = "00:30:00"  # Functions' default, where host.json has none
@@ -41,17 +33,17 @@ MAX_POLL_INTERVAL_MS = 300_000  # librdkafka's default, where host.json has none
 
 # Source: Azure's naming rules for containers and tables; the host keeps its own under azure-webjobs-.
 _read_container = like(
-    re.compile(r"(?!.*--|azure-webjobs-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]"),
+    r"(?!.*--|azure-webjobs-)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]",
     "Azure or the host refuses it as a container's name",
     "use 3 to 63 lower-case letters, digits and single inner hyphens, not azure-webjobs-*",
 )
 _read_table = like(
-    re.compile(r"(?!(?i:tables)\Z)[A-Za-z][A-Za-z0-9]{2,62}"),
+    r"(?!(?i:tables)\Z)[A-Za-z][A-Za-z0-9]{2,62}",
     "Azure refuses it as a table's name",
     "use 3 to 63 letters and digits, the first a letter, and not 'tables'",
 )
 _read_access = like(
-    re.compile(r"sas|managed_identity=(system|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"),
+    r"sas|managed_identity=(system|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})",
     "it says neither sas nor managed_identity=...",
     "set sas, managed_identity=system or managed_identity=<object id>",
 )
@@ -209,8 +201,7 @@ def read_settings(values: Mapping[str, str], host: Mapping[str, Any] | None = No
     settings = Settings(kafka=kafka, kusto=kusto, registry=registry, storage=storage, **found)
     _check_names(values, faults)
     _check_lookups(settings, values, faults)
-    _check_registry(settings, faults)
-    _check_sizes(settings, faults)
+    _check_together(settings, faults)
     _check_times(settings, values, host, faults)
     if faults.sentences:
         raise ConfigError(tuple(faults.sentences))
@@ -237,10 +228,6 @@ def _check_lookups(settings: Settings, values: Mapping[str, str], faults: Faults
     """
     taken = {name.upper() for name in (*values, *KNOWN)}
     what = "is also the name of a setting or environment variable, whose value Functions would put in its place"
-    count = len(settings.topics)
-    if count > TOPICS_MAX:
-        fix = f"keep it to {TOPICS_MAX}, and give the rest to another app"
-        faults.add("SINK_TOPICS_MAPPING", f"it has {count} topics", fix)
     for topic in settings.topics:
         for kind, name in (("topic", topic), ("consumer group", settings.kafka.group_of(topic))):
             if name.upper() in taken:
@@ -257,14 +244,15 @@ def _check_lookups(settings: Settings, values: Mapping[str, str], faults: Faults
             faults.add(setting.name, "there is blank space around what it says", "remove it")
 
 
-def _check_registry(settings: Settings, faults: Faults) -> None:
+def _check_together(settings: Settings, faults: Faults) -> None:
+    """No setting contradicts another one, or lacks it."""
+    if len(settings.topics) > TOPICS_MAX:
+        fix = f"keep it to {TOPICS_MAX}, and give the rest to another app"
+        faults.add("SINK_TOPICS_MAPPING", f"it has {len(settings.topics)} topics", fix)
     needing = [route.topic for route in settings.routes if route.needs_registry]
     if needing and settings.registry.url is None and "SCHEMA_REGISTRY_URL" not in faults.names:
         fact = f"it is not set, and the route of {shown(needing[0])} needs a schema registry"
         faults.add("SCHEMA_REGISTRY_URL", fact, "set it to the registry's URL")
-
-
-def _check_sizes(settings: Settings, faults: Faults) -> None:
     record, blob = settings.record_max_bytes, settings.blob_max_bytes
     if record > blob and "SINK_RECORD_MAX_BYTES" not in faults.names:
         faults.add("SINK_RECORD_MAX_BYTES", f"{record} is more than SINK_BLOB_MAX_BYTES, {blob}", "lower it")
@@ -279,12 +267,8 @@ def _check_times(
     """`SINK_INVOCATION_MAX_S` < `functionTimeout` < `maxPollIntervalMs`, or there are faults."""
     timeout = _host_value(("functionTimeout",), values, host, FUNCTION_TIMEOUT)
     poll = _host_value(("extensions", "kafka", "maxPollIntervalMs"), values, host, str(MAX_POLL_INTERVAL_MS))
-    timeout_s = _time_span_s(timeout) if timeout else None
-    poll_s = int(poll) / 1000 if poll and re.fullmatch("[0-9]{1,10}", poll) else None
-    if timeout and timeout_s is None:
-        faults.add("functionTimeout", "it is unbounded or no time", "set hh:mm:ss, such as 00:10:00, in host.json")
-    if poll and poll_s is None:
-        faults.add("maxPollIntervalMs", "it is no number of milliseconds", "set one, such as 900000, in host.json")
+    timeout_s = None if timeout is None else faults.read("functionTimeout", _read_time_span_s, timeout)
+    poll_s = None if poll is None else faults.read("maxPollIntervalMs", _read_poll_interval_s, poll)
     given_s = settings.invocation_max_s
     if timeout_s is not None and given_s >= timeout_s and "SINK_INVOCATION_MAX_S" not in faults.names:
         fact = f"{given_s} s is not below functionTimeout, {timeout_s} s"
@@ -314,10 +298,16 @@ def _host_value(
     return str(found)
 
 
-def _time_span_s(value: str) -> int | None:
-    """Whole seconds of a .NET TimeSpan `[d.]hh:mm[:ss]`; None for `-1`, unbounded, and for what is none."""
+def _read_time_span_s(value: str) -> int:
+    """Whole seconds of a .NET TimeSpan, `[d.]hh:mm[:ss]`. `-1` is an unbounded one, which is refused."""
     match = _TIME_SPAN.fullmatch(value)
     if match is None:
-        return None
+        raise UnusableError("it is unbounded or no time", "set hh:mm:ss, such as 00:10:00, in host.json")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _read_poll_interval_s(value: str) -> float:
+    if not re.fullmatch("[0-9]{1,10}", value):
+        raise UnusableError("it is no number of milliseconds", "set one, such as 900000, in host.json")
+    return int(value) / 1000

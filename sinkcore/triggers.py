@@ -6,7 +6,8 @@ import hashlib
 import re
 from typing import Any
 
-from sinkcore.connections import Kafka
+from sinkcore.connections import PEM_BEGINS, Kafka
+from sinkcore.declared import declared
 from sinkcore.settings import Settings
 
 # The scale controller wants one instance for this many records of lag; about what one takes in half a minute.
@@ -22,17 +23,31 @@ RETRY: dict[str, Any] = {
     "maximum_interval": "00:01:00",
 }
 _NAME_MAX = 100  # of 128 that the host allows, without prefix and hash
-_PROTOCOLS = {
+# Protocols and mechanisms as the extension calls them.
+_CALLED = {
     "PLAINTEXT": "Plaintext",
     "SSL": "Ssl",
     "SASL_PLAINTEXT": "SaslPlaintext",
     "SASL_SSL": "SaslSsl",
-}
-_MECHANISMS = {
     "PLAIN": "Plain",
     "SCRAM-SHA-256": "ScramSha256",
     "SCRAM-SHA-512": "ScramSha512",
     "OAUTHBEARER": "OAuthBearer",
+}
+# What stands there as `%NAME%`, by its field of Kafka; where it is PEM text, `PEM` is in the place of `Location`.
+_ATTRIBUTES = {
+    "brokers": "brokerList",
+    "username": "username",
+    "password": "password",
+    "oauth_token_url": "oAuthBearerTokenEndpointUrl",
+    "oauth_client_id": "oAuthBearerClientId",
+    "oauth_client_secret": "oAuthBearerClientSecret",
+    "oauth_scope": "oAuthBearerScope",
+    "oauth_extensions": "oAuthBearerExtensions",
+    "ssl_ca": "sslCaLocation",
+    "ssl_certificate": "sslCertificateLocation",
+    "ssl_key": "sslKeyLocation",
+    "ssl_key_password": "sslKeyPassword",
 }
 
 
@@ -57,44 +72,19 @@ def kafka_trigger_of(settings: Settings, topic: str) -> dict[str, Any]:
     kafka = settings.kafka
     attributes: dict[str, Any] = {
         "topic": topic,
-        "brokerList": "%KAFKA_BROKERS%",
         "consumerGroup": kafka.group_of(topic),
         "cardinality": "MANY",
         "dataType": "binary",
         "keyDataType": "Binary",
-        "protocol": _PROTOCOLS[kafka.protocol],
+        "protocol": _CALLED[kafka.protocol],
         "lagThreshold": LAG_THRESHOLD,
     }
     if kafka.authentication is not None:
-        attributes["authenticationMode"] = _MECHANISMS[kafka.authentication]
-    return attributes | _credentials(kafka) | _certificates(kafka)
-
-
-def _credentials(kafka: Kafka) -> dict[str, Any]:
-    oauth = kafka.authentication == "OAUTHBEARER"
-    names = {
-        "username": ("KAFKA_USERNAME", kafka.username),
-        "password": ("KAFKA_PASSWORD", kafka.password),
-        "oAuthBearerClientId": ("KAFKA_OAUTH_CLIENT_ID", kafka.oauth_client_id),
-        "oAuthBearerClientSecret": ("KAFKA_OAUTH_CLIENT_SECRET", kafka.oauth_client_secret),
-        "oAuthBearerScope": ("KAFKA_OAUTH_SCOPE", kafka.oauth_scope),
-        "oAuthBearerTokenEndpointUrl": ("KAFKA_OAUTH_TOKEN_URL", kafka.oauth_token_url),
-        "oAuthBearerExtensions": ("KAFKA_OAUTH_EXTENSIONS", kafka.oauth_extensions),
-    }
-    found: dict[str, Any] = {key: f"%{name}%" for key, (name, value) in names.items() if value}
-    return found | {"oAuthBearerMethod": "Oidc"} if oauth else found
-
-
-def _certificates(kafka: Kafka) -> dict[str, Any]:
-    """Each by the attribute for PEM text or the one for a path, as the value is."""
-    found: dict[str, Any] = {}
-    for name, value, path, pem in (
-        ("KAFKA_SSL_CA", kafka.ssl_ca, "sslCaLocation", "sslCaPEM"),
-        ("KAFKA_SSL_CERTIFICATE", kafka.ssl_certificate, "sslCertificateLocation", "sslCertificatePEM"),
-        ("KAFKA_SSL_KEY", kafka.ssl_key, "sslKeyLocation", "sslKeyPEM"),
-    ):
-        if value:
-            found[pem if value.lstrip().startswith("-----BEGIN") else path] = f"%{name}%"
-    if kafka.ssl_key_password:
-        found["sslKeyPassword"] = "%KAFKA_SSL_KEY_PASSWORD%"
-    return found
+        attributes["authenticationMode"] = _CALLED[kafka.authentication]
+    if kafka.authentication == "OAUTHBEARER":
+        attributes["oAuthBearerMethod"] = "Oidc"
+    for name, attribute in _ATTRIBUTES.items():
+        if value := getattr(kafka, name):
+            kind = attribute.replace("Location", "PEM") if value.startswith(PEM_BEGINS) else attribute
+            attributes[kind] = f"%{declared(Kafka)[name].name}%"
+    return attributes

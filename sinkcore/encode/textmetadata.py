@@ -10,10 +10,10 @@ from sinkcore.encode.jsonmetadata import each_to_json
 from sinkcore.encode.metadata import Keys, metadata_of
 from sinkcore.encode.rows import Rows
 from sinkcore.encode.textsyntax import DELIMITERS
+from sinkcore.lanes import TEXT_METADATA
 from sinkcore.routes import Route
 
-COLUMNS = ("topic", "partition", "offset", "timestamp", "segment", "key", "headers")
-"""In this order. `headers` is JSON; so is a key that is no text. What Kafka has not got is empty."""
+COLUMNS = tuple(TEXT_METADATA)
 
 
 class Columns:

@@ -13,9 +13,9 @@ import pytest
 from localrunner.host.settings import AppSettings
 from localrunner.host.triggers import KafkaTrigger, accept
 from localrunner.host.wire import FunctionMetadata
-from sinkcore.connections import Kafka
+from sinkcore.connections import APP, Kafka
 from sinkcore.errors import ConfigError
-from sinkcore.kafka import APP, Connection, client_config
+from sinkcore.kafka import Connection
 from sinkcore.reading import NARROW, WIDE
 from sinkcore.triggers import kafka_trigger_of
 from tests.kafka import secured
@@ -93,7 +93,7 @@ def test_the_sink_reaches_kafka_by_the_properties_of_the_trigger(
     """Where the trigger comes in and the sink does not, no gap is ever settled."""
     values = values_of(protocol, login, form, certificates)
     theirs = trigger_properties(values)
-    ours = client_config(kafka_of(values))
+    ours = kafka_of(values).client_config()
 
     theirs["security.protocol"] = theirs["security.protocol"].upper()
     stripped = {name: value.strip() if isinstance(value, str) else value for name, value in ours.items()}
@@ -127,15 +127,15 @@ def test_a_certificate_that_cannot_be_read_is_a_fault_of_the_settings(certificat
 
 def test_a_file_that_is_not_at_its_path_is_looked_for_beside_the_app(tmp_path: Path) -> None:
     """The Kafka extension does so: a path that is right on the developer's machine works in Azure too."""
-    found = client_config(Kafka(brokers="b:1", protocol="SSL", ssl_ca=str(tmp_path / "host.json")))
+    found = Kafka(brokers="b:1", protocol="SSL", ssl_ca=str(tmp_path / "host.json")).client_config()
     assert found["ssl.ca.location"] == str(APP / "host.json")
 
     (tmp_path / "host.json").touch()
-    found = client_config(Kafka(brokers="b:1", protocol="SSL", ssl_ca=str(tmp_path / "host.json")))
+    found = Kafka(brokers="b:1", protocol="SSL", ssl_ca=str(tmp_path / "host.json")).client_config()
     assert found["ssl.ca.location"] == str(tmp_path / "host.json")
 
     missing = str(tmp_path / "missing.pem")
-    assert client_config(Kafka(brokers="b:1", ssl_ca=missing))["ssl.ca.location"] == missing
+    assert Kafka(brokers="b:1", ssl_ca=missing).client_config()["ssl.ca.location"] == missing
 
 
 def test_a_worker_that_asks_kafka_nothing_does_not_load_its_client() -> None:

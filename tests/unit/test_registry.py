@@ -128,22 +128,22 @@ TRANSIENT: list[tuple[Fault, str]] = [
     (Fault(status=404, reply=("text/html", b"<html>no such page</html>")), "HTTP 404"),
     (Fault(status=404, reply=("application/json", b'{"error_code": true}')), "HTTP 404"),
     (Fault(status=302, reply=("text/html", b"")), "HTTP 302"),
-    (Fault(edit=lambda _: b"<html>log in</html>"), "not a registry's"),
-    (Fault(edit=lambda _: b"[]"), "not a registry's"),
-    (Fault(edit=lambda _: b"[" * 100_000), "not a registry's"),
-    (Fault(edit=lambda _: b"\xff\xfe"), "not a registry's"),
-    (Fault(edit=lambda _: b"{}"), "no schema of a kind known here"),
-    (Fault(edit=lambda _: b'{"schema": "x", "schemaType": "XML"}'), "no schema of a kind known here"),
-    (Fault(edit=lambda _: b'{"schema": {}}'), "no schema of a kind known here"),
-    (Fault(edit=lambda _: b'{"schema": "\\"int\\"", "references": [1]}'), "a reference that is none"),
-    (Fault(edit=lambda _: b'{"schema": "\\"int\\"", "references": 5}'), "references are no list"),
+    (Fault(edit=lambda _: b"<html>log in</html>"), "JSON is malformed"),
+    (Fault(edit=lambda _: b"[]"), "Expected `object`, got `array`"),
+    (Fault(edit=lambda _: b"[" * 100_000), "an answer to /schemas/ids/1 that cannot be used"),
+    (Fault(edit=lambda _: b"\xff\xfe"), "JSON is malformed"),
+    (Fault(edit=lambda _: b"{}"), "missing required field `schema`"),
+    (Fault(edit=lambda _: b'{"schema": "x", "schemaType": "XML"}'), "at `$.schemaType`"),
+    (Fault(edit=lambda _: b'{"schema": {}}'), "at `$.schema`"),
+    (Fault(edit=lambda _: b'{"schema": "\\"int\\"", "references": [1]}'), "at `$.references[0]`"),
+    (Fault(edit=lambda _: b'{"schema": "\\"int\\"", "references": 5}'), "at `$.references`"),
     (
         Fault(
             edit=lambda _: (
                 b'{"schema": "\\"int\\"", "references": [{"name": "n", "subject": "s", "version": 1e400}]}'
             )
         ),
-        "a reference that is none",
+        "at `$.references[0].version`",
     ),
     (Fault(edit=lambda _: b'{"schema": "%b"}' % (b" " * SCHEMA_MAX_BYTES)), "more than"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -345,7 +346,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-WORDS = [word for field in FIELDS.values() for word in (*field.now, *field.later)]
+WORDS = re.findall("`([a-z0-9-]+)`", " ".join(field.values + field.later for field in FIELDS.values()))
 ENTRIES = st.dictionaries(
     st.sampled_from([*FIELDS, "tabel"]), VALUES | st.sampled_from([*WORDS, "t", "*", "{topic}"]), max_size=8
 )

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sinkcore.connections import AZURITE_CONNECTION_STRING, Kafka, Kusto, SchemaRegistry
+from sinkcore.connections import Kafka, Kusto, SchemaRegistry
 from sinkcore.declared import declared
 from sinkcore.errors import ConfigError
 from sinkcore.settings import KNOWN, Settings, read_settings
+from sinkcore.storage import AZURITE_CONNECTION_STRING
 
 Changes = Mapping[str, str | None]
 ROOT = Path(__file__).parents[2]
@@ -250,7 +251,7 @@ REFUSED: list[tuple[Changes, str, str]] = [
     ({"KAFKA_CONSUMER_GROUP": "%PREFIX%"}, "KAFKA_CONSUMER_GROUP", "without %"),
     ({"KAFKA_CONSUMER_GROUP": "g" * 81}, "KAFKA_CONSUMER_GROUP", "1 to 80"),
     ({"KAFKA_PROTOCOL": "sasl_ssl"}, "KAFKA_PROTOCOL", "SASL_SSL is the nearest"),
-    ({"KAFKA_PROTOCOL": "SASL_SSL"}, "KAFKA_AUTHENTICATION", "KAFKA_PROTOCOL SASL_SSL needs it"),
+    ({"KAFKA_PROTOCOL": "SASL_SSL"}, "KAFKA_AUTHENTICATION", "SASL_SSL needs it"),
     ({**SASL, "KAFKA_PROTOCOL": "SSL"}, "KAFKA_AUTHENTICATION", "means nothing without"),
     ({"KAFKA_USERNAME": "u"}, "KAFKA_USERNAME", "means nothing without"),
     ({**SASL, "KAFKA_PASSWORD": None}, "KAFKA_PASSWORD", "PLAIN needs it"),
