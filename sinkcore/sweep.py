@@ -14,7 +14,6 @@ from sinkcore.failures import FailedIngestions
 from sinkcore.landed import Answers, LandedRows
 from sinkcore.ledger import Ledger, topics
 from sinkcore.ledger_rows import OpenSegment
-from sinkcore.mend import Mending
 from sinkcore.partitions import Seen, check_partitions
 from sinkcore.refusals import Refusals
 from sinkcore.retention import remove_old
@@ -95,15 +94,9 @@ class Sweeper:
 
     def _finish(self, topic: Topic, breaker: Breaker, deadline: Deadline, turn: Deadline) -> int:
         """The topic's unfinished segments are finished, and what is left of them is on its row; how many were."""
-        unfinished = Unfinished(
-            self.sink.settings,
-            self.sink.queueing,
-            Answers(topic.name, self.landed),
-            Mending(self.sink, topic),
-            self.sink.new_id(self.sink.clock.now_ms()),
-            breaker,
-            topic.row.probes,
-        )
+        claimer = self.sink.new_id(self.sink.clock.now_ms())
+        answers = Answers(topic.name, self.landed)
+        unfinished = Unfinished(self.sink, topic, answers, breaker, deadline, claimer)
         segments = list(topic.ledger.open_segments())
         # Before ADX is asked anything: where it hangs, that takes minutes in which workers go by this number.
         _write_down(topic, sum(map(_waits_for_adx, segments)), topic.row.probes)
@@ -111,7 +104,7 @@ class Sweeper:
         finished = pending = 0
         # One that ADX never takes must not be the one by which the breaker is tried.
         for opened in sorted(segments, key=lambda each: each.segment.attempts):
-            if not turn.is_past() and unfinished.finish(topic.ledger, opened, deadline):
+            if not turn.is_past() and unfinished.finish(opened):
                 finished += 1
             else:
                 pending += _waits_for_adx(opened)
