@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -51,9 +51,7 @@ class AdxFailures:
     """The queues that data management names, by Microsoft's clients."""
 
     def __init__(self, connect: Callable[[], QueuedIngestClient]) -> None:
-        self._connect = connect
-        self._client: QueuedIngestClient | None = None
-        self._connecting = threading.Lock()
+        self._client = cache(connect)
 
     def receive(self, most: int) -> list[FailedIngestion]:
         """See FailedIngestions."""
@@ -95,11 +93,9 @@ class AdxFailures:
     def _queues(self) -> list[QueueClient]:
         from azure.storage.queue import QueueClient
 
-        with self._connecting:
-            self._client = self._client or self._connect()
         # Source: azure-kusto-ingest 6.0.4 keeps the queues' URLs to itself; its own KustoIngestStatusQueues fails
         # on a message that is not base64, and does not say which queue a message is of.
-        found = self._client._resource_manager.get_failed_ingestions_queues()
+        found = self._client()._resource_manager.get_failed_ingestions_queues()
         return [QueueClient.from_queue_url(each.url, **OPTIONS) for each in found]
 
 
