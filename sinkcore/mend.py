@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
 from sinkcore.deadletters import dead_letters_in, encode_dead_letters
 from sinkcore.drain import STEP_BUDGET_S, STEP_BYTES, STEP_RECORDS
-from sinkcore.encode import Body, encode
+from sinkcore.encode import Body, Encoded, encode
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import OpenSegment
 from sinkcore.queueing import dead_letters_path
@@ -91,17 +91,17 @@ def _replaced(sink: Sink, segment: Segment, blob: Blob, deadline: Deadline) -> l
     if blob.error != GONE and any(each.error != GONE for each in twins):
         # Every record that ADX was sent; tombstones are not among them.
         sent = [each for piece in slices for each in piece.events if each.get_body()]
-        refused = [Refused(record_of(each), "refused_by_adx", blob.error) for each in sent]
-        return _staged(sink, segment, blob, [], refused, route)
-    encoded = encode(
-        slices,
-        replace(route, metadata=blob.metadata),
-        segment_id=segment.id,
-        record_max_bytes=settings.record_max_bytes,
-        blob_max_bytes=settings.blob_max_bytes,
-        schemas=sink.schemas,
-    )
-    return _staged(sink, segment, blob, encoded.bodies, encoded.refused, route)
+        encoded = Encoded([], [Refused(record_of(each), "refused_by_adx", blob.error) for each in sent], 0, 0)
+    else:
+        encoded = encode(
+            slices,
+            replace(route, metadata=blob.metadata),
+            segment_id=segment.id,
+            record_max_bytes=settings.record_max_bytes,
+            blob_max_bytes=settings.blob_max_bytes,
+            schemas=sink.schemas,
+        )
+    return _staged(sink, segment, blob, encoded, route)
 
 
 def _records(sink: Sink, segment: Segment, deadline: Deadline) -> list[func.KafkaEvent]:
@@ -156,15 +156,9 @@ def _dead_letters(sink: Sink, segment: Segment, blob: Blob) -> bytes:
     raise _NotMendableError("its dead letters are gone, so that nobody knows which records are rows")
 
 
-def _staged(
-    sink: Sink,
-    segment: Segment,
-    blob: Blob,
-    bodies: Sequence[Body],
-    refused: Sequence[Refused],
-    route: Route,
-) -> list[Blob]:
+def _staged(sink: Sink, segment: Segment, blob: Blob, encoded: Encoded, route: Route) -> list[Blob]:
     """The new blobs, uploaded under names that nobody has used: what a name holds never changes."""
+    bodies, refused = encoded.bodies, encoded.refused
     if refused and sink.settings.on_bad_record == "fail":
         raise _NotMendableError(f"{len(refused)} of its records are refused, and SINK_ON_BAD_RECORD is fail")
     now_ms = sink.clock.now_ms()

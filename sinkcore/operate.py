@@ -149,21 +149,20 @@ def retry(topic: Topic, segment_id: str | None = None) -> list[Segment]:
     Where a route has metadata it asks the table first whether the rows are there after all, and an `ingest-by` tag
     makes asking needless, so that nothing is repeated.
     """
-    opened = topic.ledger.opened(segment_id) if segment_id else None
-    if segment_id and (opened is None or opened.segment.state != "failed"):
-        state = "not in the ledger" if opened is None else opened.segment.state
-        raise NotPossibleError(f"{topic.name}: segment {segment_id} is {state}; only a failed one is tried again")
     ids = [segment_id] if segment_id else [s.id for s in topic.ledger.segments() if s.state == "failed"]
     again = [segment for each in ids if (segment := _reopened(topic, each)) is not None]
     if segment_id and not again:
-        raise NotPossibleError(
-            f"{topic.name}: segment {segment_id} is not given up; the sweeper tries it again by itself"
-        )
+        found = topic.ledger.segment(segment_id)
+        state = found.state if found else "not in the ledger"
+        why = "not given up; the sweeper tries it again by itself"
+        if state != "failed":
+            why = f"{state}; only a failed one is tried again"
+        raise NotPossibleError(f"{topic.name}: segment {segment_id} is {why}")
     return again
 
 
 def _reopened(topic: Topic, segment_id: str) -> Segment | None:
-    """The segment as it was tried again; None if the sweeper has it in hand already."""
+    """The segment as it is tried again; None unless it was given up."""
     opened = topic.ledger.opened(segment_id)
     failed = [blob for blob in opened.segment.blobs if blob.state == "failed"] if opened else []
     if opened is None or not failed:
