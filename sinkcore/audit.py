@@ -54,8 +54,8 @@ def audit(sink: Sink, topic: Topic, progress: Progress = lambda _asked, _of: Non
     gaps = _gaps(topic)
     segments = [segment for segment in topic.ledger.segments() if not segment.replay]
     gaps_after = _gaps(topic)
-    kept_from = {p: position.kept_from for p, position in positions.items()}
-    kept_from |= {p: max(now.kept_from, kept_from.get(p, 0)) for p, now in topic.ledger.positions().items()}
+    # Removal may have gone on meanwhile.
+    kept_from = {p: position.kept_from for p, position in (positions | topic.ledger.positions()).items()}
     taken = [
         offsets
         for segment in segments

@@ -143,17 +143,12 @@ def _dead_offsets(sink: Sink, segment: Segment) -> set[tuple[int, int]]:
     found: set[tuple[int, int]] = set()
     for blob in segment.blobs:
         if blob.kind == "dead_letters":
-            letters = dead_letters_in(_dead_letters(sink, segment, blob))
-            found |= {(letter.partition, letter.offset) for letter in letters}
+            users = sink.settings.dead_letters_container, dead_letters_path(segment, blob)
+            where = next((w for w in ((blob.container, blob.path), users) if sink.blobs.exists(*w)), None)
+            if where is None:
+                raise _NotMendableError("its dead letters are gone, so that nobody knows which records are rows")
+            found |= {(each.partition, each.offset) for each in dead_letters_in(sink.blobs.get(*where))}
     return found
-
-
-def _dead_letters(sink: Sink, segment: Segment, blob: Blob) -> bytes:
-    users = sink.settings.dead_letters_container
-    for container, path in ((blob.container, blob.path), (users, dead_letters_path(segment, blob))):
-        if sink.blobs.exists(container, path):
-            return sink.blobs.get(container, path)
-    raise _NotMendableError("its dead letters are gone, so that nobody knows which records are rows")
 
 
 def _staged(sink: Sink, segment: Segment, blob: Blob, encoded: Encoded, route: Route) -> list[Blob]:
