@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 from sinkcore.gaps import KafkaLog
 from sinkcore.ledger_rows import REPLAY, Gap, Position
@@ -48,35 +50,39 @@ def audit(sink: Sink, topic: Topic, progress: Progress = lambda _asked, _of: Non
     Positions are read first, so that what is taken meanwhile lies above them, and gaps before and after the
     segments: one that was drained meanwhile is in one of them.
     """
-    at_first = topic.ledger.positions()
-    gaps = [gap for gap in topic.ledger.gaps() if gap.why != REPLAY]
-    segments = [segment for segment in topic.ledger.segments() if not segment.replay]
-    gaps_after = [gap for gap in topic.ledger.gaps() if gap.why != REPLAY]
-    steady = [gap for gap in gaps_after if gap in gaps]
     positions = topic.ledger.positions()
-    taken: dict[int, list[OffsetRange]] = {p: [] for p in at_first}
-    for segment in segments:
-        for offsets in segment.ranges:
-            if offsets.partition in at_first and _is_of(segment, at_first[offsets.partition]):
-                taken[offsets.partition].append(offsets)
-    holes: dict[int, list[OffsetRange]] = {}
-    twice: dict[int, list[OffsetRange]] = {}
-    for p, position in at_first.items():
-        kept_from = max(position.kept_from, positions[p].kept_from if p in positions else 0)
-        holes[p] = _holes(position, kept_from, [*taken[p], *_ranges(p, [*gaps, *gaps_after])])
-        twice[p] = _overlaps(p, kept_from, [*taken[p], *_ranges(p, steady)])
-    found = _asked_of_kafka(sink.kafka, topic.name, holes, progress)
-    ends = sink.kafka.end_offsets(topic.name, at_first, committed_only=True)
+    gaps = _gaps(topic)
+    segments = [segment for segment in topic.ledger.segments() if not segment.replay]
+    gaps_after = _gaps(topic)
+    # Removal may have gone on meanwhile.
+    kept_from = {p: position.kept_from for p, position in (positions | topic.ledger.positions()).items()}
+    taken = [
+        offsets
+        for segment in segments
+        for offsets in segment.ranges
+        if offsets.partition in positions and _is_of(segment, positions[offsets.partition])
+    ]
+    held = _by_partition([*taken, *gaps.values(), *gaps_after.values()])
+    surely = _by_partition([*taken, *(gap for row, gap in gaps_after.items() if row in gaps)])
+    waiting = _by_partition(gaps_after.values())
+    found: dict[tuple[int, str], list[OffsetRange]] = defaultdict(list)
+    holes: list[OffsetRange] = []
+    for p, position in positions.items():
+        holes += _holes(p, kept_from[p], position.next_offset, held[p])
+        found[p, "twice"] += _overlaps(p, kept_from[p], surely[p])
+    for what, offsets in _asked_of_kafka(sink.kafka, topic.name, holes, progress):
+        found[offsets.partition, what].append(offsets)
+    ends = sink.kafka.end_offsets(topic.name, positions, committed_only=True)
     return [
         Audit(
             p,
-            max(position.kept_from, positions[p].kept_from if p in positions else 0),
+            kept_from[p],
             position.next_offset,
-            sum(r.next_offset - r.first_offset for r in _ranges(p, gaps_after)),
+            sum(gap.next_offset - gap.first_offset for gap in waiting[p]),
             max(0, ends.get(p, 0) - position.next_offset),
-            *(tuple(ranges) for ranges in (found[p].missing, twice[p], found[p].gone, found[p].unchecked)),
+            *(tuple(found[p, what]) for what in ("missing", "twice", "gone", "unchecked")),
         )
-        for p, position in sorted(at_first.items())
+        for p, position in sorted(positions.items())
     ]
 
 
@@ -86,47 +92,36 @@ def unplaced(sink: Sink, topic: Topic) -> list[int]:
     return [p for p in range(state.partitions if state else 0) if p not in positions]
 
 
-@dataclass(slots=True)
-class _Found:
-    missing: list[OffsetRange]
-    gone: list[OffsetRange]
-    unchecked: list[OffsetRange]
-
-
 def _asked_of_kafka(
-    kafka: KafkaLog, topic: str, holes: dict[int, list[OffsetRange]], progress: Progress
-) -> dict[int, _Found]:
-    """What Kafka says of each hole: records, or nothing, or that it does not have it any more."""
-    found = {p: _Found([], [], []) for p in holes}
-    whole = sum(hole.next_offset - hole.first_offset for ranges in holes.values() for hole in ranges)
+    kafka: KafkaLog, topic: str, holes: list[OffsetRange], progress: Progress
+) -> Iterator[tuple[str, OffsetRange]]:
+    """What Kafka says of the holes, by the names of `Audit`; what it proves empty is left out."""
+    whole = sum(hole.next_offset - hole.first_offset for hole in holes)
     asked, left = 0, RECORDS_MAX
-    for hole in (hole for ranges in holes.values() for hole in ranges):
-        p, at = hole.partition, hole.first_offset
-        while at < hole.next_offset and left > 0:
+    for hole in holes:
+        p, at, end = hole.partition, hole.first_offset, hole.next_offset
+        while at < end and left > 0:
             answer = kafka.read(
                 topic,
-                {p: (at, hole.next_offset)},
+                {p: (at, end)},
                 budget_s=STEP_BUDGET_S,
                 max_records=min(STEP_RECORDS, left),
                 max_bytes=STEP_BYTES,
             )[p]
-            reached = min(answer.next_offset, hole.next_offset)
-            if answer.why in ("past_end", "no_topic", "no_partition"):
-                # The log ends below: it was cut short, or the topic is another by now.
-                found[p].gone.append(OffsetRange(p, at, hole.next_offset))
-                asked, at = asked + hole.next_offset - at, hole.next_offset
-                break
+            # The log may end below: it was cut short, or the topic is another by now.
+            is_gone = answer.why in ("past_end", "no_topic", "no_partition")
+            reached = end if is_gone else min(answer.next_offset, end)
             if reached <= at:
                 break
-            if answer.lost:
-                found[p].gone.append(OffsetRange(p, at, at + answer.lost))
-            found[p].missing += joined(p, (int(each.offset or 0) for each in answer.events))
+            if is_gone or answer.lost:
+                yield "gone", OffsetRange(p, at, end if is_gone else at + answer.lost)
+            for offsets in joined(p, (int(each.offset or 0) for each in answer.events)):
+                yield "missing", offsets
             left -= len(answer.events)
             asked, at = asked + reached - at, reached
             progress(asked, whole)
-        if at < hole.next_offset:
-            found[p].unchecked.append(OffsetRange(p, at, hole.next_offset))
-    return found
+        if at < end:
+            yield "unchecked", OffsetRange(p, at, end)
 
 
 def joined(partition: int, offsets: Iterable[int]) -> Iterator[OffsetRange]:
@@ -142,37 +137,38 @@ def joined(partition: int, offsets: Iterable[int]) -> Iterator[OffsetRange]:
         yield OffsetRange(partition, first, end)
 
 
+def _gaps(topic: Topic) -> dict[Gap, OffsetRange]:
+    """The gaps that are no repetition, by their rows as they are now."""
+    gaps = (gap for gap in topic.ledger.gaps() if gap.why != REPLAY)
+    return {gap: OffsetRange(gap.partition, gap.next_offset, gap.end_offset) for gap in gaps}
+
+
 def _is_of(segment: Segment, position: Position) -> bool:
     """Whether the segment is of the topic that the position is of, and not of one that was there before."""
     return not (segment.topic_id and position.topic_id) or segment.topic_id == position.topic_id
 
 
-def _ranges(partition: int, gaps: Iterable[Gap]) -> list[OffsetRange]:
-    return [OffsetRange(partition, g.next_offset, g.end_offset) for g in gaps if g.partition == partition]
+def _by_partition(ranges: Iterable[OffsetRange]) -> dict[int, list[OffsetRange]]:
+    """The ranges of each partition, by offset."""
+    found: dict[int, list[OffsetRange]] = defaultdict(list)
+    for offsets in sorted(ranges, key=attrgetter("first_offset", "next_offset")):
+        found[offsets.partition].append(offsets)
+    return found
 
 
-def _holes(position: Position, kept_from: int, held: list[OffsetRange]) -> list[OffsetRange]:
-    """What lies between `kept_from` and the position and is in none of the ranges."""
-    p, at, holes = position.partition, kept_from, []
-    for offsets in sorted(held, key=_order):
-        if offsets.first_offset > at:
-            holes.append(OffsetRange(p, at, min(offsets.first_offset, position.next_offset)))
+def _holes(partition: int, at: int, end: int, held: Iterable[OffsetRange]) -> Iterator[OffsetRange]:
+    """What lies between `at` and `end` and is in none of the ranges."""
+    for offsets in [*held, OffsetRange(partition, end, end)]:
+        if at < min(offsets.first_offset, end):
+            yield OffsetRange(partition, at, min(offsets.first_offset, end))
         at = max(at, offsets.next_offset)
-        if at >= position.next_offset:
-            return holes
-    return [*holes, OffsetRange(p, at, position.next_offset)]
 
 
-def _overlaps(partition: int, kept_from: int, held: list[OffsetRange]) -> list[OffsetRange]:
-    """What is in two of the ranges."""
-    at, overlaps = kept_from, []
-    for offsets in sorted(held, key=_order):
-        first = max(offsets.first_offset, kept_from)
-        if first < min(at, offsets.next_offset):
-            overlaps.append(OffsetRange(partition, first, min(at, offsets.next_offset)))
+def _overlaps(partition: int, at: int, held: Iterable[OffsetRange]) -> Iterator[OffsetRange]:
+    """What is in two of the ranges, from `at` on."""
+    kept_from = at
+    for offsets in held:
+        first, end = max(offsets.first_offset, kept_from), min(at, offsets.next_offset)
+        if first < end:
+            yield OffsetRange(partition, first, end)
         at = max(at, offsets.next_offset)
-    return overlaps
-
-
-def _order(offsets: OffsetRange) -> tuple[int, int]:
-    return offsets.first_offset, offsets.next_offset

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -51,32 +52,26 @@ class AdxFailures:
     """The queues that data management names, by Microsoft's clients."""
 
     def __init__(self, connect: Callable[[], QueuedIngestClient]) -> None:
-        self._connect = connect
-        self._client: QueuedIngestClient | None = None
-        self._connecting = threading.Lock()
+        self._client = cache(connect)
 
     def receive(self, most: int) -> list[FailedIngestion]:
         """See FailedIngestions."""
         from azure.core.exceptions import AzureError
         from azure.kusto.data.exceptions import KustoError
 
-        found: list[FailedIngestion] = []
         try:
-            for queue in self._queues():
-                if (left := most - len(found)) > 0:
-                    messages = queue.receive_messages(
-                        messages_per_page=min(PAGE_MESSAGES, left),
-                        max_messages=left,
-                        visibility_timeout=HIDDEN_S,
-                    )
-                    found += [read_message(message.content, (queue, message)) for message in messages]
+            received = (
+                (queue, message)
+                for queue in self._queues()
+                for message in queue.receive_messages(messages_per_page=PAGE_MESSAGES, visibility_timeout=HIDDEN_S)
+            )
+            return [read_message(each[1].content, each) for each in islice(received, most)]
         except (AzureError, KustoError, LookupError, TypeError, ValueError, AttributeError) as error:
             # The client takes the shape of an answer for granted.
             raise TransientError(
                 f"ADX failures queue: {type(error).__name__} and no messages; check KUSTO_INGESTION_URL and "
                 "the identity's role Database Ingestor"
             ) from None
-        return found
 
     def delete(self, message: FailedIngestion) -> None:
         """See FailedIngestions."""
@@ -95,20 +90,17 @@ class AdxFailures:
     def _queues(self) -> list[QueueClient]:
         from azure.storage.queue import QueueClient
 
-        with self._connecting:
-            self._client = self._client or self._connect()
         # Source: azure-kusto-ingest 6.0.4 keeps the queues' URLs to itself; its own KustoIngestStatusQueues fails
         # on a message that is not base64, and does not say which queue a message is of.
-        found = self._client._resource_manager.get_failed_ingestions_queues()
+        found = self._client()._resource_manager.get_failed_ingestions_queues()
         return [QueueClient.from_queue_url(each.url, **OPTIONS) for each in found]
 
 
 def read_message(text: str, handle: Any) -> FailedIngestion:
     """The message, JSON in base64, as far as it can be read."""
     try:
-        found = msgspec.json.decode(base64.b64decode(text, validate=True))
+        fields = msgspec.json.decode(base64.b64decode(text, validate=True), type=dict[str, Any])
     except (ValueError, msgspec.MsgspecError):
-        found = None
-    fields = found if isinstance(found, dict) else {}
+        fields = {}
     url, code, status = (str(fields.get(n) or "") for n in ("IngestionSourcePath", "ErrorCode", "FailureStatus"))
     return FailedIngestion(url, code, status, fields.get("ShouldRetry") is True, handle)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from azure.core.exceptions import ServiceRequestError
@@ -39,14 +40,8 @@ class IngestionQueue(Protocol):
 class AdxQueue:
     """The queue behind a data-management endpoint, by Microsoft's client."""
 
-    def __init__(
-        self,
-        connect: Callable[[], QueuedIngestClient],
-        *,
-        ingest_by: bool,
-    ) -> None:
-        self._connect = connect
-        self._client: QueuedIngestClient | None = None
+    def __init__(self, connect: Callable[[], QueuedIngestClient], *, ingest_by: bool) -> None:
+        self._client = cache(connect)
         self._connecting = threading.Lock()
         self._ingest_by = ingest_by
         self._calls = threading.Semaphore(CALLS_MAX)
@@ -69,7 +64,7 @@ class AdxQueue:
         try:
             done.result(timeout_s)
         except FutureTimeoutError:
-            self._client = None  # its sockets hang; the next call makes new ones
+            self._client.cache_clear()  # its sockets hang; the next call makes new ones
             # Source: the client writes the message once it has its answers from data management, and cannot do so
             # without a path. One that was written late would repeat rows: the sweeper may have found none by then.
             del source.path
@@ -91,13 +86,15 @@ class AdxQueue:
         from azure.kusto.data.exceptions import KustoError
         from azure.kusto.ingest.exceptions import KustoQueueError
 
-        client, properties = self._connected(), self._properties(blob)
+        with self._connecting:
+            client = self._client()
+        properties = self._properties(blob)
         try:
             result = client.ingest_from_blob(source, properties)
         except KustoQueueError as error:
             raise _send_error(error.__cause__) from None
         except KustoError as error:
-            self._client = None
+            self._client.cache_clear()
             raise TransientError(
                 f"ADX queue: {type(error).__name__} ({_status(error)}) before anything was sent; check "
                 "KUSTO_INGESTION_URL, the identity's role Database Ingestor, and whether ADX throttles"
@@ -129,12 +126,6 @@ class AdxQueue:
             # The client writes into this dictionary: a shared one would carry one call's tags into the next.
             additional_properties={},
         )
-
-    def _connected(self) -> QueuedIngestClient:
-        with self._connecting:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
 
 
 def _send_error(cause: BaseException | None) -> Exception:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -70,7 +71,7 @@ class Answers:
 
     topic: str
     landed: LandedRows
-    forbidden: set[_Question] = field(default_factory=set)
+    _forbidden: set[_Question] = field(default_factory=set)
     _found: dict[_Question, Mapping[str, int] | None] = field(default_factory=dict)
     _takes: dict[_Question, bool] = field(default_factory=dict)
     _batching_s: dict[_Question, float] = field(default_factory=dict)
@@ -79,14 +80,14 @@ class Answers:
         """Each segment (by its id) is asked about in its blob's table; where ADX is silent nothing is known."""
         tables: dict[_Question, tuple[Blob, list[str]]] = {}
         for blob, segment_id in wanted:
-            asked = tables.setdefault(question_of(blob), (blob, []))[1]
+            asked = tables.setdefault(_question_of(blob), (blob, []))[1]
             if segment_id not in asked[-1:] and len(asked) < ASKED_MAX:
                 asked.append(segment_id)
         for question, (blob, asked) in tables.items():
             try:
                 found = self.landed.counts(blob, asked)
             except NotAllowedError:
-                self.forbidden.add(question)
+                self._forbidden.add(question)
             except TransientError as error:
                 event("adx_silent", logging.WARNING, topic=self.topic, error=str(error))
             else:
@@ -94,24 +95,29 @@ class Answers:
 
     def know(self, blob: Blob, segment_id: str) -> bool:
         """Whether there is an answer about the segment in the blob's table, be it that nobody can tell."""
-        found = self._found.get(question_of(blob), {})
+        found = self._found.get(_question_of(blob), {})
         return found is None or segment_id in found
 
     def rows(self, blob: Blob, segment_id: str) -> int | None:
         """The segment's rows in the blob's table; None if it does not tell segments apart."""
-        found = self._found[question_of(blob)]
+        found = self._found[_question_of(blob)]
         return None if found is None else found[segment_id]
+
+    def cannot_tell(self, blob: Blob) -> bool:
+        """Whether it is known that the blob's table does not tell segments apart, or may not be asked."""
+        question = _question_of(blob)
+        return question in self._forbidden or self._found.get(question, {}) is None
 
     def batching_s(self, blob: Blob) -> float:
         """For how long ADX may hold the blob's rows back. An ADX that does not answer is asked once a sweep."""
-        question = question_of(blob)
+        question = _question_of(blob)
         if question not in self._batching_s:
             self._batching_s[question] = self.landed.batching_s(blob)
         return self._batching_s[question]
 
     def takes(self, blob: Blob) -> bool:
         """Whether ADX has the blob's table and mapping; False if it does not answer."""
-        question = question_of(blob)
+        question = _question_of(blob)
         if question not in self._takes:
             try:
                 self._takes[question] = self.landed.takes(blob)
@@ -121,40 +127,34 @@ class Answers:
         return self._takes[question]
 
 
-def question_of(blob: Blob) -> _Question:
+def _question_of(blob: Blob) -> _Question:
     """What blobs have in common about which ADX is asked together."""
     return blob.db, blob.table, blob.mapping, blob.metadata
-
-
-@dataclass(frozen=True, slots=True)
-class _Batching:
-    seconds: float
-    read_at_s: float
 
 
 class AdxRows:
     """The tables behind an engine endpoint, by Microsoft's client."""
 
     def __init__(self, connect: Callable[[], KustoClient], clock: Clock) -> None:
-        self._connect = connect
-        self._client: KustoClient | None = None
-        self._connecting = threading.Lock()
+        self._client = cache(connect)
         self._clock = clock
-        self._batching: dict[tuple[str, str], _Batching] = {}
-        self._expressions: dict[_Question, tuple[str | None, float]] = {}
+        # What was looked up, and when.
+        self._batching: dict[tuple[str, str], tuple[float, float]] = {}
+        self._segments: dict[_Question, tuple[str | None, float]] = {}
 
     def batching_s(self, blob: Blob) -> float:
         """See LandedRows. Read once an hour; 5 minutes, or what it was, where the policy cannot be read."""
-        known = self._batching.get((blob.db, blob.table))
-        now_s = self._clock.monotonic_s()
-        if known is None or now_s - known.read_at_s > LOOK_UP_EVERY_S:
-            try:
-                known = _Batching(self._read_batching_s(blob), now_s)
-            except TransientError:
-                # Not remembered: it may be much longer, and rows that are still held back would be sent again.
-                return BATCHING_DEFAULT_S if known is None else known.seconds
-            self._batching[blob.db, blob.table] = known
-        return known.seconds
+        table, now_s = (blob.db, blob.table), self._clock.monotonic_s()
+        known_s, read_at_s = self._batching.get(table, (BATCHING_DEFAULT_S, -inf))
+        if now_s - read_at_s <= LOOK_UP_EVERY_S:
+            return known_s
+        try:
+            read_s = self._read_batching_s(blob)
+        except TransientError:
+            # Not remembered: it may be much longer, and rows that are still held back would be sent again.
+            return known_s
+        self._batching[table] = read_s, now_s
+        return read_s
 
     def counts(self, blob: Blob, segment_ids: Sequence[str]) -> Mapping[str, int] | None:
         """See LandedRows.
@@ -162,7 +162,7 @@ class AdxRows:
         What was ingested before the oldest of them is not looked at. Source: ingestion_time() is null where the
         table's ingestion time policy is off.
         """
-        segment = self._segment_expression(blob)
+        segment = self._segment(blob)
         if segment is None:
             return None
         ids = ", ".join(map(_text, segment_ids))
@@ -180,56 +180,53 @@ class AdxRows:
         tables = self._ask(blob.db, f".show tables | where TableName == {_text(blob.table)}")
         return bool(tables) and (blob.mapping is None or any(self._mappings(blob)))
 
-    def _segment_expression(self, blob: Blob) -> str | None:
+    def _segment(self, blob: Blob) -> str | None:
         """KQL for the segment's id in a row; None if no column of the table holds it. Looked up once an hour."""
-        question, now_s = question_of(blob), self._clock.monotonic_s()
-        known = self._expressions.get(question)
-        if known is None or now_s - known[1] > LOOK_UP_EVERY_S:
-            column, whole = self._column(blob)
-            if column is not None and not self._ask(
-                blob.db, f"{_quoted(blob.table)} | getschema | where ColumnName == {_text(column)}"
-            ):
-                column = None
-            found = None if column is None else f"tostring({_quoted(column)}{'.segment' if whole else ''})"
-            known = self._expressions[question] = found, now_s
-        return known[0]
+        question, now_s = _question_of(blob), self._clock.monotonic_s()
+        known, read_at_s = self._segments.get(question, (None, -inf))
+        if now_s - read_at_s > LOOK_UP_EVERY_S:
+            known = self._look_up_segment(blob)
+            self._segments[question] = known, now_s
+        return known
+
+    def _look_up_segment(self, blob: Blob) -> str | None:
+        by_place: dict[str, Any]
+        kind, whole = _kind_of(blob), f"$.{blob.metadata}"
+        schema = self._ask(blob.db, f"{_quoted(blob.table)} | getschema")
+        if blob.mapping is None:
+            # A field goes to the column of its name, and one of text to the column in its place.
+            by_place = {str(row["ColumnOrdinal"]): row["ColumnName"] for row in schema} | {whole: blob.metadata}
+        elif mapping := next(self._mappings(blob), None):
+            by_place = _columns_by_place(mapping)
+        else:
+            # Nothing can have landed by it, and whether its rows will tell their segment is not known yet.
+            raise TransientError(
+                f"ADX engine: table {blob.table} in database {blob.db} has no {kind.upper()} mapping "
+                f"{blob.mapping}; create it"
+            )
+        places = [str(SEGMENT_ORDINAL)] if kind == "csv" else [f"{whole}.segment", whole]
+        place = next((each for each in places if each in by_place), None)
+        if place is None or by_place[place] not in {row["ColumnName"] for row in schema}:
+            return None
+        return f"tostring({_quoted(by_place[place])}{'.segment' if place == whole else ''})"
 
     def _mappings(self, blob: Blob) -> Iterator[str]:
         """The blob's mapping by its name: the table's own comes before its database's."""
-        for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
-            for row in self._ask(blob.db, f".show {entity} ingestion {_kind_of(blob)} mappings"):
-                if row["Name"] == blob.mapping:
-                    yield row["Mapping"]
-
-    def _column(self, blob: Blob) -> tuple[str | None, bool]:
-        """The column that holds the segment's id, or (True) the whole metadata field."""
-        kind = _kind_of(blob)
-        if blob.mapping is None:
-            return (blob.metadata, True) if kind != "csv" else (self._column_at(blob, SEGMENT_ORDINAL), False)
-        for mapping in self._mappings(blob):
-            columns = _columns_by_place(mapping)
-            if kind == "csv":
-                return columns.get(str(SEGMENT_ORDINAL)), False
-            inner = columns.get(f"$.{blob.metadata}.segment")
-            return inner or columns.get(f"$.{blob.metadata}"), inner is None
-        # Nothing can have landed by it, and whether its rows will tell their segment is not known yet.
-        raise TransientError(
-            f"ADX engine: table {blob.table} in database {blob.db} has no {kind.upper()} mapping {blob.mapping}; "
-            "create it"
-        )
-
-    def _column_at(self, blob: Blob, ordinal: int) -> str | None:
-        """Without a mapping a field of text goes to the column in its place."""
-        found = self._ask(blob.db, f"{_quoted(blob.table)} | getschema | where ColumnOrdinal == {ordinal}")
-        return found[0]["ColumnName"] if found else None
+        for row in self._ask_of_both(blob, f"ingestion {_kind_of(blob)} mappings"):
+            if row["Name"] == blob.mapping:
+                yield row["Mapping"]
 
     def _read_batching_s(self, blob: Blob) -> float:
-        for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
-            rows = self._ask(blob.db, f".show {entity} policy ingestionbatching")
-            policy = msgspec.json.decode(rows[0]["Policy"] or "null") if rows else None
+        for row in self._ask_of_both(blob, "policy ingestionbatching"):
+            policy = msgspec.json.decode(row["Policy"] or "null")
             if policy and policy.get("MaximumBatchingTimeSpan"):
                 return _seconds(policy["MaximumBatchingTimeSpan"])
         return BATCHING_DEFAULT_S
+
+    def _ask_of_both(self, blob: Blob, what: str) -> Iterator[dict[str, Any]]:
+        """What ADX shows of the blob's table, and then of its database."""
+        for entity in (f"table {_quoted(blob.table)}", f"database {_quoted(blob.db)}"):
+            yield from self._ask(blob.db, f".show {entity} {what}")
 
     def _ask(self, db: str, text: str) -> list[dict[str, Any]]:
         from azure.kusto.data import ClientRequestProperties
@@ -238,7 +235,7 @@ class AdxRows:
         properties = ClientRequestProperties()  # type: ignore[no-untyped-call]
         properties.set_option(properties.request_timeout_option_name, timedelta(seconds=ASK_TIMEOUT_S))
         try:
-            found = self._connected().execute(db, text, properties).primary_results[0]
+            found = self._client().execute(db, text, properties).primary_results[0]
             return [row.to_dict() for row in found]
         except (KustoError, LookupError, TypeError, ValueError, AttributeError) as error:
             # The client takes the shape of an answer for granted.
@@ -247,12 +244,6 @@ class AdxRows:
                 f"ADX engine: {type(error).__name__} on a question about database {db}; check KUSTO_QUERY_URL and "
                 "the identity's role Database Viewer"
             ) from None
-
-    def _connected(self) -> KustoClient:
-        with self._connecting:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
 
 
 def _kind_of(blob: Blob) -> str:

@@ -94,9 +94,7 @@ def skip_gap(topic: Topic, key: str) -> Gap:
 
 def skip_to(sink: Sink, topic: Topic, partition: int, offset: int) -> Position:
     """The partition goes on at `offset`; what lies below it and was not taken is given up."""
-    position = topic.ledger.positions().get(partition)
-    if position is None:
-        raise NotPossibleError(f"{topic.name}: partition {partition} has no position; run start first")
+    position = _position(topic, partition)
     if offset <= position.next_offset:
         raise NotPossibleError(
             f"{topic.name}: partition {partition} is at {position.next_offset} already; replay takes a range again"
@@ -109,36 +107,34 @@ def skip_to(sink: Sink, topic: Topic, partition: int, offset: int) -> Position:
 
 def skip_record(sink: Sink, topic: Topic, partition: int, offset: int) -> Cursor:
     """One record is given up; what was not taken before it becomes a gap, which the next sweep drains."""
-    cursor: Cursor | None = topic.ledger.positions().get(partition)
-    if cursor is None:
-        raise NotPossibleError(f"{topic.name}: partition {partition} has no position; run start first")
-    if offset < cursor.next_offset:
-        at = cursor.next_offset
-        of_it = [gap for gap in topic.ledger.gaps() if gap.partition == partition]
-        cursor = next((gap for gap in of_it if gap.next_offset <= offset < gap.end_offset), None)
-        if cursor is None:
-            raise NotPossibleError(f"{topic.name}: offset {offset} of {partition} was taken; the position is {at}")
-    elif offset >= (end := _end(sink, topic, partition)):
-        raise NotPossibleError(f"{topic.name}: partition {partition} ends at {end}; it has no offset {offset}")
-    first, rest = cursor.next_offset, None
-    if isinstance(cursor, Position):
-        moved: Cursor = replace(cursor, next_offset=offset + 1)
-        rest = Gap(partition, first, offset, RELEASED)
-    elif offset == first:
-        moved = replace(cursor, next_offset=offset + 1)
-    else:
-        moved = replace(cursor, end_offset=offset)
-        rest = Gap(partition, offset + 1, cursor.end_offset, cursor.why)
-    gaps = [rest] if rest is not None and rest.next_offset < rest.end_offset else []
+    cursor = _cursor_before(sink, topic, partition, offset)
+    first, moved = cursor.next_offset, replace(cursor, next_offset=offset + 1)
+    rest = Gap(partition, first, offset, RELEASED)
+    if isinstance(cursor, Gap) and offset > first:
+        moved, rest = replace(cursor, end_offset=offset), Gap(partition, offset + 1, cursor.end_offset, cursor.why)
+    gaps = [rest] if rest.next_offset < rest.end_offset else []
     _done(topic, topic.ledger.move([moved], gaps, sink.new_id(sink.clock.now_ms())))
     return cursor
 
 
+def _cursor_before(sink: Sink, topic: Topic, partition: int, offset: int) -> Cursor:
+    """The position or gap by which the offset would be taken."""
+    position = _position(topic, partition)
+    if offset >= position.next_offset:
+        if offset >= (end := _end(sink, topic, partition)):
+            raise NotPossibleError(f"{topic.name}: partition {partition} ends at {end}; it has no offset {offset}")
+        return position
+    for gap in topic.ledger.gaps():
+        if gap.partition == partition and gap.next_offset <= offset < gap.end_offset:
+            return gap
+    at = position.next_offset
+    raise NotPossibleError(f"{topic.name}: offset {offset} of {partition} was taken; the position is {at}")
+
+
 def replay(sink: Sink, topic: Topic, partition: int, first: int, end: int) -> Gap:
     """The offsets `[first, end)` are read from Kafka and taken once more, whatever was taken of them before."""
-    position = topic.ledger.positions().get(partition)
-    if position is None or not first < end <= position.next_offset:
-        at = "none" if position is None else position.next_offset
+    at = _position(topic, partition).next_offset
+    if not first < end <= at:
         raise NotPossibleError(
             f"{topic.name}: {first} to {end} is no range below the position of {partition}, {at}"
         )
@@ -153,29 +149,27 @@ def retry(topic: Topic, segment_id: str | None = None) -> list[Segment]:
     Where a route has metadata it asks the table first whether the rows are there after all, and an `ingest-by` tag
     makes asking needless, so that nothing is repeated.
     """
-    opened = topic.ledger.opened(segment_id) if segment_id else None
-    if segment_id and (opened is None or opened.segment.state != "failed"):
-        state = "not in the ledger" if opened is None else opened.segment.state
-        raise NotPossibleError(f"{topic.name}: segment {segment_id} is {state}; only a failed one is tried again")
     ids = [segment_id] if segment_id else [s.id for s in topic.ledger.segments() if s.state == "failed"]
     again = [segment for each in ids if (segment := _reopened(topic, each)) is not None]
     if segment_id and not again:
-        raise NotPossibleError(
-            f"{topic.name}: segment {segment_id} is not given up; the sweeper tries it again by itself"
-        )
+        found = topic.ledger.segment(segment_id)
+        state = found.state if found else "not in the ledger"
+        why = "not given up; the sweeper tries it again by itself"
+        if state != "failed":
+            why = f"{state}; only a failed one is tried again"
+        raise NotPossibleError(f"{topic.name}: segment {segment_id} is {why}")
     return again
 
 
 def _reopened(topic: Topic, segment_id: str) -> Segment | None:
-    """The segment as it was tried again; None if the sweeper has it in hand already."""
+    """The segment as it is tried again; None unless it was given up."""
     opened = topic.ledger.opened(segment_id)
-    if opened is None or not any(blob.state == "failed" for blob in opened.segment.blobs):
+    failed = [blob for blob in opened.segment.blobs if blob.state == "failed"] if opened else []
+    if opened is None or not failed:
         return None
-    blobs = tuple(
-        replace(blob, state="again", failures=0) if blob.state == "failed" else blob
-        for blob in opened.segment.blobs
-    )
-    segment = replace(opened.segment, blobs=blobs)
+    segment = opened.segment
+    for blob in failed:
+        segment = segment.with_blob(replace(blob, state="again", failures=0))
     segment = replace(segment, state=segment.outcome)
     _done(topic, topic.ledger.reopen(opened, segment))
     return segment
@@ -183,6 +177,13 @@ def _reopened(topic: Topic, segment_id: str) -> Segment | None:
 
 def _routed(sink: Sink) -> str:
     return f"SINK_TOPICS_MAPPING takes {', '.join(sink.settings.topics)}"
+
+
+def _position(topic: Topic, partition: int) -> Position:
+    position = topic.ledger.position(partition)
+    if position is None:
+        raise NotPossibleError(f"{topic.name}: partition {partition} has no position; run start first")
+    return position
 
 
 def _end(sink: Sink, topic: Topic, partition: int) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from sinkcore.clock import Deadline
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
-from sinkcore.deadletters import reasons_in
+from sinkcore.deadletters import dead_letters_in
 from sinkcore.errors import OutcomeUnknownError, TransientError
 from sinkcore.ingest import QUEUE_TIMEOUT_S, IngestionQueue
 from sinkcore.ledger import Ledger
@@ -38,18 +40,17 @@ class Queueing:
         meanwhile. `bodies` holds content by path, for who has it at hand. What fails is left to the sweeper, with
         what is known of each blob: the records are safe, since the segment is committed.
         """
-
-        def queue_one(blob: Blob) -> BlobState:
-            return self._queue(opened.segment, blob, deadline, bodies)
-
-        waiting = [blob for blob in opened.segment.blobs if blob.is_due]
-        states = dict(zip((b.path for b in waiting), self._run(queue_one, waiting), strict=True))
-        segment = opened.segment.with_blob_states(states)
-        if any(blob.is_due for blob in segment.blobs):
-            ledger.note(opened, segment)
+        segment = opened.segment
+        queue_one = partial(self._queue, segment, deadline, bodies)
+        due = [blob for blob in segment.blobs if blob.is_due]
+        # A hop through the executor costs more than it saves for a single blob.
+        states = map(queue_one, due) if len(due) < 2 else self.executor.map(queue_one, due)
+        noted = segment.with_blob_states(dict(zip((blob.path for blob in due), states, strict=True)))
+        if any(blob.is_due for blob in noted.blobs):
+            ledger.note(opened, noted)
             return False
-        stays_open = segment.outcome != "queued" or self.confirms(segment)
-        if ledger.finish(opened, segment, segment.outcome, stays_open=stays_open):
+        stays_open = noted.outcome != "queued" or self.confirms(noted)
+        if ledger.finish(opened, noted, noted.outcome, stays_open=stays_open):
             return True
         event("segment_not_marked", logging.WARNING, topic=segment.topic, segment=segment.id)
         return False
@@ -58,16 +59,8 @@ class Queueing:
         """Whether the segment stays open until ADX says that it has landed."""
         return self.confirm and segment.tells_itself
 
-    def has_dead_letters(self, segment: Segment, blob: Blob) -> bool:
-        """Whether these dead letters are in the users' container already."""
-        return self.blobs.exists(self.dead_letters_container, dead_letters_path(segment, blob))
-
-    def _run(self, call: Callable[[Blob], BlobState], blobs: list[Blob]) -> list[BlobState]:
-        # A hop through the executor costs more than it saves for a single blob.
-        return [call(blob) for blob in blobs] if len(blobs) < 2 else list(self.executor.map(call, blobs))
-
     def _queue(
-        self, segment: Segment, blob: Blob, deadline: Deadline, bodies: Mapping[str, bytes] | None
+        self, segment: Segment, deadline: Deadline, bodies: Mapping[str, bytes] | None, blob: Blob
     ) -> BlobState:
         if deadline.is_past():
             return blob.state
@@ -77,12 +70,17 @@ class Queueing:
             else:
                 url = self.blobs.url_for_adx(blob.container, blob.path)
                 self.queue.queue(blob, url, min(QUEUE_TIMEOUT_S, deadline.left_s()))
-        except TransientError as error:
-            _left(segment, blob, error)
-            return blob.state
-        except OutcomeUnknownError as error:
-            _left(segment, blob, error)
-            return "staged"
+        except (TransientError, OutcomeUnknownError) as error:
+            event(
+                "blob_left_staged",
+                logging.WARNING,
+                topic=segment.topic,
+                segment=segment.id,
+                db=blob.db,
+                table=blob.table,
+                error=str(error),
+            )
+            return "staged" if isinstance(error, OutcomeUnknownError) else blob.state
         return "queued"
 
     def _put_dead_letters(self, segment: Segment, blob: Blob, bodies: Mapping[str, bytes] | None) -> None:
@@ -94,7 +92,7 @@ class Queueing:
             logging.WARNING,
             topic=segment.topic,
             dead_letters=blob.rows,
-            reasons=reasons_in(data),
+            reasons=Counter(letter.reason for letter in dead_letters_in(data)).most_common(),
             path=path,
         )
 
@@ -107,15 +105,3 @@ def dead_letters_path(segment: Segment, blob: Blob) -> str:
     number = sum(each.kind == "dead_letters" for each in segment.blobs[: segment.blobs.index(blob)])
     name = f"-{number}{DEAD_LETTERS_NAME}" if number else DEAD_LETTERS_NAME
     return blob_path(segment.topic, segment.id, name)
-
-
-def _left(segment: Segment, blob: Blob, error: Exception) -> None:
-    event(
-        "blob_left_staged",
-        logging.WARNING,
-        topic=segment.topic,
-        segment=segment.id,
-        db=blob.db,
-        table=blob.table,
-        error=str(error),
-    )

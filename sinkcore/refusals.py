@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import unquote
 
 from sinkcore.clock import Deadline
@@ -51,55 +50,44 @@ ANOTHER_TRY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Refusals:
-    """Where messages come from and what tells ours from others'."""
+def note_refusals(table: Table, blobs: Blobs, queue: FailedIngestions, deadline: Deadline) -> None:
+    """Every message about a blob of ours that could be received is in the ledger, and then deleted.
 
-    table: Table
-    blobs: Blobs
-    queue: FailedIngestions
+    A message that names no blob of a segment in this ledger is somebody else's and left alone.
 
-    def note(self, deadline: Deadline) -> None:
-        """Every message about a blob of ours that could be received is in the ledger, and then deleted.
-
-        A message that names no blob of a segment in this ledger is somebody else's and left alone.
-
-        Raises:
-            TransientError: the queue or the ledger did not answer; messages that are left come again.
-        """
-        received = self.queue.receive(MESSAGES_MAX)
-        groups = dict(topics(self.table)) if received else {}
-        owned = 0
-        for message in received:
-            if deadline.is_past():
-                return
-            try:
-                named = self._named_by(message, groups)
-            except LedgerError as error:
-                event("ledger_row_unreadable", logging.ERROR, error=str(error))
-                continue  # The message stays until somebody has mended the row.
-            if named is not None:
-                owned += 1
-                if _note(*named, message):
-                    self.queue.delete(message)
-        if len(received) >= MESSAGES_MAX and owned < OWNED_SHARE_MIN * len(received):
-            event("failures_queue_crowded", logging.ERROR, received=len(received), owned=owned)
-
-    def _named_by(
-        self, message: FailedIngestion, groups: Mapping[str, str]
-    ) -> tuple[Ledger, OpenSegment, Blob] | None:
-        """The blob that the message is about, known by account, container and path; None if it is not ours."""
-        url = _bare(message.url)
-        match = _PATH.search(url)
+    Raises:
+        TransientError: the queue or the ledger did not answer; messages that are left come again.
+    """
+    received = queue.receive(MESSAGES_MAX)
+    groups = dict(topics(table)) if received else {}
+    owned = 0
+    for message in received:
+        if deadline.is_past():
+            return
+        match = _PATH.search(_bare(message.url))
         group = groups.get(topic_of_folder(match["folder"])) if match else None
         if match is None or group is None:
-            return None
-        ledger = Ledger(self.table, group)
-        opened = ledger.opened(match["id"])
-        for blob in opened.segment.blobs if opened else ():
-            if url.endswith(blob.path) and url == _bare(self.blobs.url_for_adx(blob.container, blob.path)):
-                return (ledger, opened, blob) if opened else None
-        return None
+            continue
+        ledger = Ledger(table, group)
+        try:
+            opened = ledger.opened(match["id"])
+        except LedgerError as error:
+            event("ledger_row_unreadable", logging.ERROR, error=str(error))
+            continue  # The message stays until somebody has mended the row.
+        blob = _named_by(message, opened, blobs) if opened else None
+        if opened and blob:
+            owned += 1
+            if _note(ledger, opened, blob, message):
+                queue.delete(message)
+    if len(received) >= MESSAGES_MAX and owned < OWNED_SHARE_MIN * len(received):
+        event("failures_queue_crowded", logging.ERROR, received=len(received), owned=owned)
+
+
+def _named_by(message: FailedIngestion, opened: OpenSegment, blobs: Blobs) -> Blob | None:
+    """The segment's blob that the message is about, known by account, container and path."""
+    url = _bare(message.url)
+    named = (blob for blob in opened.segment.blobs if url.endswith(blob.path))
+    return next((b for b in named if url == _bare(blobs.url_for_adx(b.container, b.path))), None)
 
 
 def _note(ledger: Ledger, opened: OpenSegment, blob: Blob, message: FailedIngestion) -> bool:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from sinkcore.ledger import Ledger
 from sinkcore.ledger_rows import REOPENED, REPLAY, Gap, OpenSegment
-from sinkcore.queueing import Queueing
+from sinkcore.queueing import dead_letters_path
 from sinkcore.segment import GONE, Blob, BlobState, Segment
+from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
 
 
-def gone_of(queueing: Queueing, segment: Segment, *, tagged: bool) -> list[Blob]:
+def gone_of(sink: Sink, segment: Segment) -> list[Blob]:
     """The blobs that are to be queued and are not in storage any more.
 
     With an `ingest-by` tag one in doubt is none of them: ADX itself says whether it has it, or could not read it.
     """
-    due = [blob for blob in segment.blobs if blob.is_due and not (tagged and blob.state == "staged")]
-    return [blob for blob in due if not queueing.blobs.exists(blob.container, blob.path)]
+    due = [blob for blob in segment.blobs if blob.state in _unqueued(sink)]
+    return [blob for blob in due if not sink.blobs.exists(blob.container, blob.path)]
 
 
-def reopen(
-    ledger: Ledger, opened: OpenSegment, gone: list[Blob], queueing: Queueing, *, topic_id: str, tagged: bool
-) -> OpenSegment | None:
+def reopen(sink: Sink, topic: Topic, opened: OpenSegment, gone: list[Blob]) -> OpenSegment | None:
     """The segment is no more and its ranges are gaps, and None; or it stays, without what is gone.
 
     | of the other blobs                     | the segment                                                   |
@@ -35,12 +33,10 @@ def reopen(
     Dead letters that are in the users' container already are not gone.
     """
     segment = opened.segment
-    known: set[BlobState] = {"unsent"} if tagged else {"unsent", "staged"}
-    letters = [blob for blob in segment.blobs if blob.kind == "dead_letters"]
     # Who put them there may have died before the ledger said so; as gaps they would be there a second time.
-    untouched = all(blob.state in known for blob in segment.blobs) and not any(
-        queueing.has_dead_letters(segment, blob) for blob in letters
-    )
+    users = sink.settings.dead_letters_container
+    letters = [blob for blob in segment.blobs if blob.kind == "dead_letters"]
+    put = [blob for blob in letters if sink.blobs.exists(users, dead_letters_path(segment, blob))]
     event(
         "staged_blobs_gone",
         logging.ERROR,
@@ -48,17 +44,26 @@ def reopen(
         segment=segment.id,
         blobs=len(gone),
         ranges=[[r.partition, r.first_offset, r.next_offset] for r in segment.ranges],
-        rows_perhaps_repeated=sum(b.rows for b in segment.blobs if b.kind == "rows" and b.state == "staged"),
+        rows_perhaps_repeated=rows_in_doubt(segment),
     )
-    if untouched and segment.ranges and segment.topic_id == topic_id:
+    untouched = not put and all(blob.state in _unqueued(sink) for blob in segment.blobs)
+    if untouched and segment.ranges and segment.topic_id == topic.row.topic_id:
         why = REPLAY if segment.replay else REOPENED
-        ledger.reopen_as_gaps(
+        topic.ledger.reopen_as_gaps(
             opened, [Gap(r.partition, r.first_offset, r.next_offset, why) for r in segment.ranges]
         )
         return None
     for blob in gone:
-        if blob.kind == "dead_letters" and queueing.has_dead_letters(segment, blob):
-            segment = segment.with_blob(replace(blob, state="queued"))
-        else:
-            segment = segment.with_blob(replace(blob, state="refused", error=GONE))
-    return ledger.note(opened, replace(segment, state=segment.outcome))
+        now = replace(blob, state="queued") if blob in put else replace(blob, state="refused", error=GONE)
+        segment = segment.with_blob(now)
+    return topic.ledger.note(opened, replace(segment, state=segment.outcome))
+
+
+def _unqueued(sink: Sink) -> set[BlobState]:
+    """The states of blobs that ADX has not, or of which nobody will ever know."""
+    return {"unsent"} if sink.settings.delivery == "exactly_once" else {"unsent", "staged"}
+
+
+def rows_in_doubt(segment: Segment) -> int:
+    """How many rows ADX may have, for all that is known."""
+    return sum(blob.rows for blob in segment.blobs if blob.kind == "rows" and blob.state == "staged")

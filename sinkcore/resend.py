@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-from base64 import b64decode
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sinkcore.clock import Deadline
+from sinkcore.deadletters import DeadLetter, dead_letters_in
 from sinkcore.operate import NotPossibleError
-from sinkcore.records import slices_of
+from sinkcore.records import slices_of, timestamp_of
 from sinkcore.sink import Sink
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def letters(sink: Sink, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
     UTF-8, else `{"base64": "..."}`."""
     container = sink.settings.dead_letters_container
     for path in list(sink.blobs.names(container, prefix)):
-        for letter in _letters_in(sink.blobs.get(container, path)):
-            headers = [[name, _readable(value)] for name, value in letter["headers"]]
-            readable = {"key": _readable(letter["key"]), "value": _readable(letter["value"]), "headers": headers}
-            yield path, letter | readable
+        for letter in dead_letters_in(sink.blobs.get(container, path)):
+            headers = [[name, _readable(value)] for name, value in letter.headers]
+            readable = {"key": _readable(letter.key), "value": _readable(letter.value), "headers": headers}
+            yield path, msgspec.structs.asdict(letter) | readable
 
 
 def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int]]:
@@ -45,10 +45,9 @@ def replay_dead_letters(sink: Sink, prefix: str) -> Iterator[tuple[str, int, int
     for path in list(sink.blobs.names(container, prefix)):
         if REPLAYED_AS in sink.blobs.marks(container, path):
             continue
-        events = [_event(letter) for letter in _letters_in(sink.blobs.get(container, path))]
-        if not events:
-            continue
-        yield path, len(events), _replay_blob(sink, path, events)
+        events = [_event(letter) for letter in dead_letters_in(sink.blobs.get(container, path))]
+        if events:
+            yield path, len(events), _replay_blob(sink, path, events)
 
 
 def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
@@ -68,32 +67,26 @@ def _replay_blob(sink: Sink, path: str, events: list[func.KafkaEvent]) -> int:
     return segment.dead_letters
 
 
-def _letters_in(blob: bytes) -> list[dict[str, Any]]:
-    return [msgspec.json.decode(line) for line in gzip.decompress(blob).splitlines()]
-
-
-def _readable(base64: str | None) -> str | dict[str, str] | None:
-    if base64 is None:
+def _readable(data: bytes | None) -> str | dict[str, str] | None:
+    if data is None:
         return None
     try:
-        return b64decode(base64).decode()
+        return data.decode()
     except UnicodeDecodeError:
-        return {"base64": base64}
+        return {"base64": b64encode(data).decode()}
 
 
-def _event(letter: dict[str, Any]) -> func.KafkaEvent:
-    """The record of a dead letter as the trigger once delivered it."""
+def _event(letter: DeadLetter) -> func.KafkaEvent:
+    """The record of a dead letter as the trigger once delivered it, with key and header values in base64."""
     import azure.functions as func
 
-    from sinkcore.records import timestamp_of
-
-    value = letter["value"]
+    fields = msgspec.to_builtins(letter)
     return func.KafkaEvent(
-        body=b"" if value is None else b64decode(value),
-        topic=letter["topic"],
-        partition=letter["partition"],
-        offset=letter["offset"],
-        timestamp=timestamp_of(letter["timestamp_ms"]),
-        key=letter["key"],
-        headers=[{"Key": name, "Value": value} for name, value in letter["headers"]],
+        body=letter.value or b"",
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        timestamp=timestamp_of(letter.timestamp_ms),
+        key=fields["key"],
+        headers=[{"Key": name, "Value": value} for name, value in fields["headers"]],
     )

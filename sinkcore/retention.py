@@ -13,9 +13,8 @@ from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
 from sinkcore.transaction import OPERATIONS_MAX
 
-# So many segments a topic and round: with the positions that they touch they fit a transaction.
-SEGMENTS_MAX = 40
-# So many rounds a topic and sweep: 2,000 segments, where a busy topic makes 60 between two sweeps.
+# So many segments a topic and sweep, where a busy topic makes 60 between two sweeps, in so many transactions.
+SEGMENTS_MAX = 2000
 ROUNDS_MAX = 50
 # Litter is looked for on as many days past the limit: whoever was off for longer leaves some, which costs little.
 LITTER_DAYS = 3
@@ -30,29 +29,24 @@ def remove_old(sink: Sink, topic: Topic, turn: Deadline) -> bool:
     """
     kept_ms = sink.settings.staged_blob_ttl_days * DAY_MS
     before_ms = sink.clock.now_ms() - kept_ms
+    unfinished = topic.ledger.open_ids()
+    final = (
+        (segment, etag)
+        for segment, etag in topic.ledger.old_segments(before_ms, kept_ms / 1000)
+        if segment.state in ("landed", "queued") and segment.id not in unfinished
+    )
+    found = left = list(islice(final, SEGMENTS_MAX))
     for _ in range(ROUNDS_MAX):
-        final = [] if turn.is_past() else _final(topic, before_ms, kept_ms / 1000)
-        if not final:
-            break
-        _forget(sink, topic, final)
-    else:
+        if left and not turn.is_past():
+            left = left[_forget(sink, topic, left) :]
+    if left or len(found) == SEGMENTS_MAX:
         return False
     _remove_litter(sink, topic, before_ms, turn)
     return not turn.is_past()
 
 
-def _final(topic: Topic, before_ms: int, kept_s: float) -> list[tuple[Segment, str]]:
-    old = topic.ledger.old_segments(before_ms, kept_s)
-    unfinished = topic.ledger.open_ids()
-    finals = (
-        (segment, etag)
-        for segment, etag in old
-        if segment.state in ("landed", "queued") and segment.id not in unfinished
-    )
-    return list(islice(finals, SEGMENTS_MAX))
-
-
-def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> None:
+def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> int:
+    """As many of the segments as fit a transaction are gone; how many, none if a position has moved meanwhile."""
     positions = topic.ledger.positions()
     moved: dict[int, Position] = {}
     rows: list[tuple[str, str]] = []
@@ -73,8 +67,10 @@ def _forget(sink: Sink, topic: Topic, final: list[tuple[Segment, str]]) -> None:
             moved[partition] = replace(position, kept_from=max(position.kept_from, end))
     for _ in sink.executor.map(lambda blob: sink.blobs.delete(blob.container, blob.path), blobs):
         pass
-    if topic.ledger.forget(rows, list(moved.values())):
-        event("segments_removed", topic=topic.name, segments=len(rows))
+    if not topic.ledger.forget(rows, list(moved.values())):
+        return 0
+    event("segments_removed", topic=topic.name, segments=len(rows))
+    return len(rows)
 
 
 def _remove_litter(sink: Sink, topic: Topic, before_ms: int, turn: Deadline) -> None:

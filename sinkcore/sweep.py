@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from sinkcore.clock import Deadline
 from sinkcore.drain import drain_gaps, is_held_back
@@ -14,13 +15,14 @@ from sinkcore.failures import FailedIngestions
 from sinkcore.landed import Answers, LandedRows
 from sinkcore.ledger import Ledger, topics
 from sinkcore.ledger_rows import OpenSegment
-from sinkcore.mend import Mending
 from sinkcore.partitions import Seen, check_partitions
-from sinkcore.refusals import Refusals
+from sinkcore.refusals import note_refusals
 from sinkcore.retention import remove_old
 from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
 from sinkcore.unfinished import Breaker, Tally, Unfinished
+
+T = TypeVar("T")
 
 REMOVE_EVERY_S = 3600.0
 # A topic that is behind is said so often that growth shows in ten minutes, and no more.
@@ -53,33 +55,27 @@ class Sweeper:
         """Every topic that was ever started is swept, as far as time allows; how many segments were finished."""
         try:
             note_until = Deadline.after(self.sink.clock, NOTE_MAX_S)
-            Refusals(self.sink.table, self.sink.blobs, self.failures).note(note_until)
+            note_refusals(self.sink.table, self.sink.blobs, self.failures, note_until)
         except TransientError as error:
             event("failures_not_read", logging.WARNING, error=str(error))
         deadline = Deadline.after(self.sink.clock, self.sink.settings.invocation_max_s)
-        known = self._known()
-        finished, breaker = 0, Breaker()
+        known, breaker = self._known(), Breaker()
         # What is committed goes before what is to be read.
-        for topic, turn in _turns(known, deadline):
-            with _said(topic.name):
-                finished += self._finish(topic, breaker, deadline, turn)
+        finished = _in_turns(known, deadline, lambda topic, turn: self._finish(topic, breaker, deadline, turn))
         for topic in known if breaker.is_open else ():
             if topic.row.pending and not topic.row.probes:
                 with _said(topic.name):
                     _write_down(topic, topic.row.pending, probes=1)
-        removing = Deadline.after(self.sink.clock, deadline.left_s() * REMOVAL_SHARE)
-        for topic, turn in _turns(known, removing):
-            with _said(topic.name):
-                self._remove(topic, turn)
-        busy, is_first = known, True
-        while busy and not deadline.is_past():
-            more = []
-            for topic, turn in _turns(busy, deadline):
-                with _said(topic.name):
-                    if self._catch_up(topic, deadline, turn, is_first=is_first):
-                        more.append(topic)
-            busy, is_first = more, False
-        return finished
+        _in_turns(known, Deadline.after(self.sink.clock, deadline.left_s() * REMOVAL_SHARE), self._remove)
+        behind = _in_turns(known, deadline, lambda topic, turn: self._catch_up(topic, deadline, turn))
+
+        def go_on(topic: Topic, turn: Deadline) -> bool:
+            drain_gaps(self.sink, topic, deadline, turn)
+            return turn.is_past()
+
+        while any(behind.values()):
+            behind = _in_turns([topic for topic in known if behind.get(topic.name)], deadline, go_on)
+        return sum(finished.values())
 
     def _known(self) -> list[Topic]:
         """Every topic with a row that can be read; each sweep begins with another one."""
@@ -95,15 +91,9 @@ class Sweeper:
 
     def _finish(self, topic: Topic, breaker: Breaker, deadline: Deadline, turn: Deadline) -> int:
         """The topic's unfinished segments are finished, and what is left of them is on its row; how many were."""
-        unfinished = Unfinished(
-            self.sink.settings,
-            self.sink.queueing,
-            Answers(topic.name, self.landed),
-            Mending(self.sink, topic),
-            self.sink.new_id(self.sink.clock.now_ms()),
-            breaker,
-            topic.row.probes,
-        )
+        claimer = self.sink.new_id(self.sink.clock.now_ms())
+        answers = Answers(topic.name, self.landed)
+        unfinished = Unfinished(self.sink, topic, answers, breaker, deadline, claimer)
         segments = list(topic.ledger.open_segments())
         # Before ADX is asked anything: where it hangs, that takes minutes in which workers go by this number.
         _write_down(topic, sum(map(_waits_for_adx, segments)), topic.row.probes)
@@ -111,7 +101,7 @@ class Sweeper:
         finished = pending = 0
         # One that ADX never takes must not be the one by which the breaker is tried.
         for opened in sorted(segments, key=lambda each: each.segment.attempts):
-            if not turn.is_past() and unfinished.finish(topic.ledger, opened, deadline):
+            if not turn.is_past() and unfinished.finish(opened):
                 finished += 1
             else:
                 pending += _waits_for_adx(opened)
@@ -119,22 +109,21 @@ class Sweeper:
         self._say(topic, unfinished.tally)
         return finished
 
-    def _catch_up(self, topic: Topic, deadline: Deadline, turn: Deadline, *, is_first: bool) -> bool:
+    def _catch_up(self, topic: Topic, deadline: Deadline, turn: Deadline) -> bool:
         """What the host did not deliver is read from Kafka; whether there may be more of it than fitted the turn.
 
         A topic that was taken out of the settings is swept to its end, and no longer read.
         """
         reads = bool(self.sink.settings.routes_of(topic.name)) and not is_held_back(self.sink, topic)
-        if is_first:
-            lag = check_partitions(self.sink, topic, self.seen, deadline, turn) if reads else None
-            topic.row = topic.ledger.topic() or topic.row
-            if (lag or topic.row.pending) and self._is_due(topic.name, self.said_at_s, SAY_EVERY_S):
-                self.said_at_s[topic.name] = self.sink.clock.monotonic_s()
-                event("topic_behind", topic=topic.name, lag=lag, pending=topic.row.pending)
+        lag = check_partitions(self.sink, topic, self.seen, deadline, turn) if reads else None
+        topic.row = topic.ledger.topic() or topic.row
+        if (lag or topic.row.pending) and self._is_due(topic.name, self.said_at_s, SAY_EVERY_S):
+            self.said_at_s[topic.name] = self.sink.clock.monotonic_s()
+            event("topic_behind", topic=topic.name, lag=lag, pending=topic.row.pending)
         if not reads:
             return False
         gaps = drain_gaps(self.sink, topic, deadline, turn)
-        if is_first and self.seen.is_gapped(topic, gaps):
+        if self.seen.is_gapped(topic, gaps):
             event(
                 "group_shared",
                 logging.ERROR,
@@ -178,13 +167,17 @@ class Sweeper:
         self.mute_tables |= tally.impossible
 
 
-def _turns(swept: Sequence[Topic], deadline: Deadline) -> Iterator[tuple[Topic, Deadline]]:
-    """Each topic with its turn, an even share of the time that is left: what one leaves over the others have."""
+def _in_turns(swept: Sequence[Topic], deadline: Deadline, step: Callable[[Topic, Deadline], T]) -> dict[str, T]:
+    """What `step` says of each topic, in its turn: an even share of the time that is left, so that what one leaves
+    over the others have."""
+    said: dict[str, T] = {}
     for n, topic in enumerate(swept):
         left_s = deadline.left_s()
         if left_s > 0:
             share_s = max(TURN_MIN_S, left_s / (len(swept) - n))
-            yield topic, Deadline.after(deadline.clock, min(share_s, left_s))
+            with _said(topic.name):
+                said[topic.name] = step(topic, Deadline.after(deadline.clock, min(share_s, left_s)))
+    return said
 
 
 @contextmanager

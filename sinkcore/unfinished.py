@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from operator import ge
 
 from sinkcore.clock import Deadline
-from sinkcore.landed import Answers, question_of
-from sinkcore.ledger import Ledger
+from sinkcore.landed import Answers
 from sinkcore.ledger_rows import OpenSegment
-from sinkcore.mend import Mending
-from sinkcore.queueing import Queueing
-from sinkcore.reopen import gone_of, reopen
+from sinkcore.mend import mend
+from sinkcore.reopen import gone_of, reopen, rows_in_doubt
 from sinkcore.segment import Blob, BlobState, Segment
-from sinkcore.settings import Settings
+from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
 
 # Beyond the deadline of whoever last worked on a segment: by then it has given up, or will find that it must.
@@ -63,15 +60,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What finishing a topic's segments needs. Two at once are harmless: a segment is claimed under its ETag."""
+    """Finishes a topic's segments in one sweep. Two at once are harmless: a segment is claimed under its ETag."""
 
-    settings: Settings
-    queueing: Queueing
+    sink: Sink
+    topic: Topic
     answers: Answers
-    mending: Mending
-    claimer: str
     breaker: Breaker
-    probes: int = 0
+    deadline: Deadline
+    claimer: str
     tally: Tally = field(default_factory=Tally)
 
     def ask(self, segments: Iterable[OpenSegment]) -> None:
@@ -80,7 +76,7 @@ class Unfinished:
         wanted = ((blob, segment.id) for segment in due for blob in self._asked_about(segment))
         self.answers.ask(((b, i) for b, i in wanted if b.state != "set_up" or self.answers.takes(b)))
 
-    def finish(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
+    def finish(self, opened: OpenSegment) -> bool:
         """Whether the segment is finished now, or with ADX.
 
         | the segment               | what is done                                                 |
@@ -101,72 +97,70 @@ class Unfinished:
         states = {blob.state for blob in segment.blobs}
         # While somebody is at queueing a blob, the ledger has it as `staged`.
         if "staged" in states and not segment.waiting:
-            if opened.untouched_s <= self.settings.invocation_max_s + CLAIM_MARGIN_S:
+            if opened.untouched_s <= self.sink.settings.invocation_max_s + CLAIM_MARGIN_S:
                 return False
             if any(blob.state == "staged" for blob in self._asked_about(replace(segment, waiting=True))):
-                ledger.claim(opened, self.claimer, waiting=True)
+                self.topic.ledger.claim(opened, self.claimer, waiting=True)
                 return False
         if "refused" in states:
-            mended = self.mending.mend(opened, deadline)
-            return mended is not None and self.finish(ledger, mended, deadline)
+            mended = mend(self.sink, self.topic, opened, self.deadline)
+            return mended is not None and self.finish(mended)
         if states & {"again", "set_up"} or (segment.waiting and "staged" in states):
-            return self._settle(ledger, opened, deadline)
+            return self._settle(opened)
         if segment.state == "queued":
-            return self._confirm(ledger, opened)
+            return self._confirm(opened)
         if segment.outcome == "failed" and not any(blob.is_due for blob in segment.blobs):
-            return ledger.finish(opened, segment, "failed")
-        return self._queue(ledger, opened, deadline)
+            return self.topic.ledger.finish(opened, segment, "failed")
+        return self._queue(opened)
+
+    def probes_next(self, waiting: int) -> int:
+        """The topic's breaker after this sweep, which left so many segments `waiting` for ADX."""
+        tally, probes = self.tally, self.topic.row.probes
+        if probes and (self.breaker.is_open or (tally.refused and not tally.took)):
+            return 1
+        # One that is refused while others are taken says nothing about ADX.
+        return probes * PROBES_GROWTH if tally.took >= probes and waiting else 0
 
     def _asked_about(self, segment: Segment) -> list[Blob]:
         """The blobs of which ADX is asked whether it has them.
 
         With an `ingest-by` tag there is nothing to ask before queueing: doing that twice changes nothing.
         """
-        asked: set[BlobState] = {"again", "set_up"}
+        asked: set[BlobState] = set()
         if segment.state == "queued":
-            asked = {"queued"} if self.queueing.confirms(segment) else set()
-        elif self.settings.delivery == "exactly_once":
-            asked = set()
-        elif segment.waiting:
-            asked |= {"staged"}
+            asked = {"queued"} if self.sink.queueing.confirms(segment) else set()
+        elif self.sink.settings.delivery != "exactly_once":
+            asked = {"again", "set_up", "staged"} if segment.waiting else {"again", "set_up"}
         rows = [blob for blob in segment.blobs if blob.kind == "rows" and blob.metadata is not None]
         return [blob for blob in rows if blob.state in asked]
 
     def _wait_s(self, segment: Segment) -> float:
         """For how long nobody must have touched the segment before something is done about it."""
         batching_s = [self.answers.batching_s(blob) for blob in self._asked_about(segment)]
-        rests_s = [
-            min(REST_S * 2.0 ** (blob.failures - 1), REST_MAX_S)
-            for blob in segment.blobs
-            if blob.state in ("again", "set_up")
-        ]
-        return max([0.0, *rests_s, *(each + self.settings.doubt_margin_s for each in batching_s)])
+        rests_s = [min(REST_S * 2.0 ** (blob.failures - 1), REST_MAX_S) for blob in _held(segment)]
+        return max([0.0, *rests_s, *(each + self.sink.settings.doubt_margin_s for each in batching_s)])
 
-    def _settle(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
+    def _settle(self, opened: OpenSegment) -> bool:
         """Blobs that were refused, or are in doubt, are known to be in ADX, or queued; False while they wait."""
         segment = opened.segment
         if opened.untouched_s <= self._wait_s(segment):
             return False
-        held = [blob for blob in segment.blobs if blob.state in ("again", "set_up")]
+        held, asked = _held(segment), self._asked_about(segment)
         if not all(self.answers.takes(blob) for blob in held if blob.state == "set_up"):
             return False
+        if not all(self.answers.know(blob, segment.id) for blob in asked):
+            return False
         states: dict[str, BlobState] = {blob.path: "unsent" for blob in held}
-        asked = self._asked_about(segment)
-        for _, group in groupby(sorted(asked, key=_table_of), key=_table_of):
-            blobs = list(group)
-            if not self.answers.know(blobs[0], segment.id):
-                return False
+        for blobs in _by_table(asked):
             landed = self._has_landed(segment, blobs)
             if landed is None:
                 return False
-            states |= {
-                blob.path: "queued" if landed else "unsent"
-                for blob in blobs
-                if self.answers.rows(blob, segment.id) is not None
-            }
+            for blob in blobs:
+                if self.answers.rows(blob, segment.id) is not None:
+                    states[blob.path] = "queued" if landed else "unsent"
         segment = segment.with_blob_states(states)
-        settled = ledger.note(opened, replace(segment, state=segment.outcome))
-        return settled is not None and self._queue(ledger, settled, deadline)
+        settled = self.topic.ledger.note(opened, replace(segment, state=segment.outcome))
+        return settled is not None and self._queue(settled)
 
     def _has_landed(self, segment: Segment, blobs: list[Blob]) -> bool | None:
         """Whether these blobs of one table are in it, all of them or none; None if only time can tell."""
@@ -190,24 +184,22 @@ class Unfinished:
         )
         return None
 
-    def _confirm(self, ledger: Ledger, opened: OpenSegment) -> bool:
+    def _confirm(self, opened: OpenSegment) -> bool:
         """A queued segment has landed, or nobody can tell, or ADX is asked again."""
-        segment, tally = opened.segment, self.tally
+        segment, tally, ledger = opened.segment, self.tally, self.topic.ledger
         asked = self._asked_about(segment)
-        unable = [b for b in asked if question_of(b) in self.answers.forbidden or self._is_mute(b, segment)]
-        tally.impossible |= {_table_of(blob) for blob in unable}
+        unable = {_table_of(blob) for blob in asked if self.answers.cannot_tell(blob)}
+        tally.impossible |= unable
         if unable or not asked:
             return ledger.finish(opened, segment, "queued")
         if not all(self.answers.know(blob, segment.id) for blob in asked):
             return False
-        found = {_table_of(blob): self.answers.rows(blob, segment.id) or 0 for blob in asked}
-        expected = Counter[tuple[str, str]]()
-        for blob in asked:
-            expected[_table_of(blob)] += blob.rows
-        if all(found[table] >= rows for table, rows in expected.items()):
+        expected = [sum(blob.rows for blob in blobs) for blobs in _by_table(asked)]
+        found = [self.answers.rows(blobs[-1], segment.id) or 0 for blobs in _by_table(asked)]
+        if all(map(ge, found, expected)):
             tally.landed += 1
-            tally.rows += expected.total()
-            tally.rows_repeated += sum(found.values()) - expected.total()
+            tally.rows += sum(expected)
+            tally.rows_repeated += sum(found) - sum(expected)
             return ledger.finish(opened, segment, "landed")
         if opened.untouched_s <= LATE_S:
             return False
@@ -217,28 +209,24 @@ class Unfinished:
         tally.given_up += given_up
         return given_up
 
-    def _is_mute(self, blob: Blob, segment: Segment) -> bool:
-        return self.answers.know(blob, segment.id) and self.answers.rows(blob, segment.id) is None
-
-    def _queue(self, ledger: Ledger, opened: OpenSegment, deadline: Deadline) -> bool:
-        tally = self.tally
-        if self.breaker.is_open or (self.probes and (tally.refused or tally.took >= self.probes)):
+    def _queue(self, opened: OpenSegment) -> bool:
+        sink, tally, probes = self.sink, self.tally, self.topic.row.probes
+        if self.breaker.is_open or (probes and (tally.refused or tally.took >= probes)):
             return False
-        tagged = self.settings.delivery == "exactly_once"
-        gone = gone_of(self.queueing, opened.segment, tagged=tagged)
+        gone = gone_of(sink, opened.segment)
         if gone:
-            topic_id = self.mending.topic.row.topic_id
-            left = reopen(ledger, opened, gone, self.queueing, topic_id=topic_id, tagged=tagged)
-            return left is not None and self.finish(ledger, left, deadline)
-        claimed = ledger.claim(opened, self.claimer)
+            left = reopen(sink, self.topic, opened, gone)
+            return left is not None and self.finish(left)
+        claimed = self.topic.ledger.claim(opened, self.claimer)
         if claimed is None:
             return False
-        if not self.queueing.finish(ledger, claimed, deadline):
+        if not sink.queueing.finish(self.topic.ledger, claimed, self.deadline):
             tally.refused += 1
             self.breaker.refused += 1
             return False
         tally.took += 1
         self.breaker.refused = 0
+        tagged = sink.settings.delivery == "exactly_once"
         event(
             "segment_swept",
             logging.WARNING,
@@ -247,23 +235,22 @@ class Unfinished:
             records=claimed.segment.records,
             attempts=claimed.segment.attempts,
             left_s=round(opened.committed_s),
-            rows_perhaps_repeated=self._perhaps_repeated(opened.segment),
+            rows_perhaps_repeated=0 if tagged else rows_in_doubt(opened.segment),
         )
         return True
 
-    def probes_next(self, waiting: int) -> int:
-        """The topic's breaker after this sweep, which left so many segments `waiting` for ADX."""
-        tally = self.tally
-        if self.probes and (self.breaker.is_open or (tally.refused and not tally.took)):
-            return 1
-        # One that is refused while others are taken says nothing about ADX.
-        return self.probes * PROBES_GROWTH if tally.took >= self.probes and waiting else 0
 
-    def _perhaps_repeated(self, segment: Segment) -> int:
-        if self.settings.delivery == "exactly_once":
-            return 0
-        return sum(blob.rows for blob in segment.blobs if blob.kind == "rows" and blob.state == "staged")
+def _held(segment: Segment) -> list[Blob]:
+    """The blobs that ADX has refused, and may take another time."""
+    return [blob for blob in segment.blobs if blob.state in ("again", "set_up")]
 
 
 def _table_of(blob: Blob) -> tuple[str, str]:
     return blob.db, blob.table
+
+
+def _by_table(blobs: Iterable[Blob]) -> list[list[Blob]]:
+    found: dict[tuple[str, str], list[Blob]] = {}
+    for blob in blobs:
+        found.setdefault(_table_of(blob), []).append(blob)
+    return list(found.values())

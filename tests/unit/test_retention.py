@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from sinkcore.errors import TransientError
-from sinkcore.retention import ROUNDS_MAX, SEGMENTS_MAX
+from sinkcore.retention import SEGMENTS_MAX
 from sinkcore.sweep import Sweeper
 from tests.support.app import PARTITIONS, TOPIC, World, settings_of
 from tests.support.events import Sent
@@ -134,7 +134,7 @@ def test_more_than_a_sweep_removes_is_gone_on_with_by_the_next_one() -> None:
     world = World(settings_of(SINK_CONFIRM="none"))
     sink = world.sink()
     more = 10
-    for offset in range(ROUNDS_MAX * SEGMENTS_MAX + more):
+    for offset in range(SEGMENTS_MAX + more):
         sink.deliver(TOPIC, world.batch([Sent(b"{}", offset)]))
     world.clock.advance(14 * DAY_S + 1)
     sweeper = Sweeper(world.sink(), world.landed, world.failures)

@@ -7,11 +7,12 @@ import json
 import logging
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from sinkcore.errors import RecordError
+from sinkcore.errors import RecordError, TransientError
 from sinkcore.operate import NotPossibleError
 from sinkcore.records import slices_of
 from sinkcore.resend import replay_dead_letters
@@ -201,6 +202,27 @@ def test_tables_of_one_name_in_two_databases_are_asked_apart() -> None:
 
     assert numbers(world) == {"one.T": [0], "two.T": [1, 2]}
     assert the_segment(world).state == "landed"
+
+
+def test_two_mappings_of_one_table_are_asked_apart_and_both_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An answer about one says nothing of the other, whose question ADX may not have answered."""
+    world = dying_world({**A, "table": "T", "mapping": "one"}, {**REST, "table": "T", "mapping": "two"})
+    counts = world.landed.counts
+
+    def silent_about_two(blob: Blob, segment_ids: Sequence[str]) -> dict[str, int] | None:
+        if blob.mapping == "two":
+            raise TransientError("no answer")
+        return counts(blob, segment_ids)
+
+    monkeypatch.setattr(world.landed, "counts", silent_about_two)
+    world.sweep_to_the_end()
+    assert world.queue.queued == []
+    monkeypatch.undo()
+    sweep_late(world, 2)
+
+    assert numbers(world) == {"db.T": [1, 1, 2, 3, 4]}
 
 
 @pytest.mark.parametrize("table", ["A", "B", "Rest"])
