@@ -71,7 +71,7 @@ class Answers:
 
     topic: str
     landed: LandedRows
-    _forbidden: set[_Question] = field(default_factory=set)
+    _forbidden: dict[_Question, str] = field(default_factory=dict)
     _found: dict[_Question, Mapping[str, int] | None] = field(default_factory=dict)
     _takes: dict[_Question, bool] = field(default_factory=dict)
     _batching_s: dict[_Question, float] = field(default_factory=dict)
@@ -86,8 +86,8 @@ class Answers:
         for question, (blob, asked) in tables.items():
             try:
                 found = self.landed.counts(blob, asked)
-            except NotAllowedError:
-                self._forbidden.add(question)
+            except NotAllowedError as error:
+                self._forbidden[question] = str(error)
             except TransientError as error:
                 event("adx_silent", logging.WARNING, topic=self.topic, error=str(error))
             else:
@@ -107,6 +107,10 @@ class Answers:
         """Whether it is known that the blob's table does not tell segments apart, or may not be asked."""
         question = _question_of(blob)
         return question in self._forbidden or self._found.get(question, {}) is None
+
+    def refusal(self, blob: Blob) -> str:
+        """What ADX said where the blob's table may not be asked; empty where it may."""
+        return self._forbidden.get(_question_of(blob), "")
 
     def batching_s(self, blob: Blob) -> float:
         """For how long ADX may hold the blob's rows back. An ADX that does not answer is asked once a sweep."""

@@ -162,6 +162,8 @@ class Sweeper:
                 oldest_s=round(tally.oldest_s),
                 given_up=tally.given_up,
             )
+        for error in sorted(tally.refusals):
+            event("adx_silent", logging.WARNING, topic=topic.name, error=error)
         for db, table in sorted(tally.impossible - self.mute_tables):
             event("confirmation_impossible", logging.WARNING, topic=topic.name, db=db, table=table)
         self.mute_tables |= tally.impossible

@@ -56,6 +56,8 @@ class Tally:
     given_up: int = 0
     oldest_s: float = 0.0
     impossible: set[tuple[str, str]] = field(default_factory=set)
+    # Segments in doubt wait for as long as ADX says this.
+    refusals: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ class Unfinished:
         held, asked = _held(segment), self._asked_about(segment)
         if not all(self.answers.takes(blob) for blob in held if blob.state == "set_up"):
             return False
-        if not all(self.answers.know(blob, segment.id) for blob in asked):
+        unknown = [blob for blob in asked if not self.answers.know(blob, segment.id)]
+        if unknown:
+            self.tally.refusals |= {self.answers.refusal(blob) for blob in unknown} - {""}
             return False
         states: dict[str, BlobState] = {blob.path: "unsent" for blob in held}
         for blobs in _by_table(asked):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sinkcore.errors import OutcomeUnknownError, TransientError
+from sinkcore.landed import NotAllowedError
 from sinkcore.ledger import Ledger
 from sinkcore.sweep import Sweeper
 from sinkcore.unfinished import CLAIM_MARGIN_S
@@ -70,12 +71,17 @@ def test_a_doubtful_segment_that_has_landed_is_marked_and_not_queued_again() -> 
     assert [segment.state for segment in world.ledger.segments()] == ["landed"]
 
 
-def test_while_adx_does_not_answer_a_doubtful_segment_waits_on() -> None:
+@pytest.mark.parametrize("kind", [TransientError, NotAllowedError])
+def test_while_adx_does_not_answer_a_doubtful_segment_waits_on_and_it_is_said(
+    kind: type[TransientError], caplog: pytest.LogCaptureFixture
+) -> None:
     world = World()
     left_behind(world, OutcomeUnknownError("lost"))
-    world.landed.fails_with = TransientError("ADX engine: 503")
+    world.landed.fails_with = kind("ADX engine: no")
 
     assert world.sweep_to_the_end() == 0
+    said = [r.__dict__["facts"] for r in caplog.records if r.__dict__.get("event") == "adx_silent"]
+    assert said[-1] == {"topic": TOPIC, "error": "ADX engine: no"}
     world.landed.fails_with = None
     assert world.sweep() == 1
 
