@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -110,10 +110,26 @@ class Sieve:
         self.large_records -= len(record.value) >= LARGE_RECORD_BYTES
         self.refused.append(Refused(record, fault.reason, fault.detail))
 
-    def refuse_all(self, rows: Rows, fault: Fault) -> None:
-        """All rows, which are whole records, are dead letters."""
-        for number in range(len(rows.values)):
-            self.refuse(rows, number, fault)
+    def without(self, rows: Rows, faults: Iterable[Fault | None]) -> Rows:
+        """The rows that have no fault; each other one, which is a whole record, is a dead letter."""
+        kept = []
+        for number, fault in enumerate(faults):
+            if fault is None:
+                kept.append(number)
+            else:
+                self.refuse(rows, number, fault)
+        return rows if len(kept) == len(rows.values) else rows.at(kept)
+
+    def rows_in(self, rows: Rows, read: Callable[[bytes], list[bytes] | Fault]) -> Iterator[Rows]:
+        """What `read` finds in each value, which can be very many rows; values with a fault are dead letters."""
+        found = Rows()
+        for number, value in enumerate(rows.values):
+            values = read(value)
+            if isinstance(values, Fault):
+                self.refuse(rows, number, values)
+            else:
+                found.take(rows, number, values)
+        return found.chunks(0)
 
     def pass_on(self, rows: Rows) -> tuple[Rows, Rows]:
         """The rows that have a value of bearable size, and the tombstones that are to become rows."""

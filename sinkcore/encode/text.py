@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinkcore.encode.bodies import Body, BodyWriter
-from sinkcore.encode.rows import CHUNK_RECORDS, Batch, Fault, Rows
+from sinkcore.encode.rows import Batch, Fault, Rows
 from sinkcore.encode.textmetadata import COLUMNS, Columns, quoted
 from sinkcore.encode.textsyntax import SYNTAXES, Syntax, lines_in, utf8_fault
 
@@ -30,16 +30,8 @@ class Text:
         if self._syntax is not None and self._syntax.all_rows(rows.values):
             self._write(rows)
             return
-        kept = Rows()
-        for number, value in enumerate(rows.values):
-            found = self._rows_in(value)
-            if isinstance(found, Fault):
-                self._batch.sieve.refuse(rows, number, found)
-            else:
-                kept.take(rows, number, found)
-        # A record can hold very many lines, and each becomes a row here.
-        for start in range(0, len(kept.values), CHUNK_RECORDS):
-            self._write(kept.part(start, start + CHUNK_RECORDS))
+        for part in self._batch.sieve.rows_in(rows, self._rows_in):
+            self._write(part)
 
     def add_tombstones(self, rows: Rows) -> None:
         """See Encoder."""
