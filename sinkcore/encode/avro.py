@@ -27,9 +27,9 @@ _SINGLE_OBJECT = b"\xc3\x01"
 class Target:
     """What records of one schema become: `header` is the schema of the file that they go to."""
 
+    root: Node
     walker: Walker
     header: bytes
-    single_object: bytes
 
 
 @remembered
@@ -44,7 +44,7 @@ def target_of(schema: Schema, format_: str, metadata: str | None) -> Target | Fa
         return Fault("not_an_object", f"the schema's top level is of type {root.type}")
     if metadata in [name for name, _ in root.fields]:
         return Fault("metadata_conflict", "the schema has the route's metadata field already")
-    return Target(Walker(root), _header(root, metadata), _SINGLE_OBJECT + fingerprint(root))
+    return Target(root, Walker(root), _header(root, metadata))
 
 
 def _header(root: Node, metadata: str | None) -> bytes:
@@ -71,7 +71,7 @@ class Avro:
         route = self._batch.route
         for target, part in self._framed.parts(rows):
             if route.schema is not None:
-                mark = target.single_object
+                mark = _SINGLE_OBJECT + fingerprint(target.root)
                 part = part.with_values([v[len(mark) :] if v.startswith(mark) else v for v in part.values])
             if route.validate and not target.walker.fit(part.values):
                 faults = [self._fault_of(target.walker, value) for value in part.values]

@@ -27,7 +27,7 @@ Write = Callable[[bytes], bytes | Fault]
 @remembered
 def writer_of(schema: Schema) -> Write | Fault:
     """How values behind a registry's frame are read: they begin with the indexes of their type."""
-    messages = Messages(schema)
+    messages = Messages.of_schema(schema)
     converters = Converters(messages.pool)
     # Only those that exist are kept, so that broken records cannot fill the memory.
     by_indexes: dict[tuple[int, ...], Write] = {}
