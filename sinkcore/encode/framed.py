@@ -52,13 +52,7 @@ class Framed(Generic[T]):
 
             yield from self._part(self._use(read_own(own)), rows)
             return
-        numbers: dict[bytes, list[int]] = {}
-        heads = [value[:FRAME_BYTES] for value in rows.values]
-        if len(set(heads)) > 1:
-            for number, head in enumerate(heads):
-                numbers.setdefault(head, []).append(number)
-        for head in numbers or heads[:1]:
-            part = rows.at(numbers[head]) if numbers else rows
+        for head, part in rows.by([value[:FRAME_BYTES] for value in rows.values]):
             yield from self._part(self.of(head), part.with_values([value[FRAME_BYTES:] for value in part.values]))
 
     def of(self, head: bytes) -> T | Fault:

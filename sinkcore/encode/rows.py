@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sinkcore.encode.bodies import Body
 from sinkcore.encode.metadata import Keys
@@ -14,6 +14,8 @@ from sinkcore.schemas import Schemas
 
 if TYPE_CHECKING:
     import azure.functions as func
+
+Key = TypeVar("Key")
 
 LARGE_RECORD_BYTES = 1 << 20
 """From here on ADX truncates strings and drops `dynamic` values."""
@@ -39,15 +41,21 @@ class Rows:
     values: list[bytes] = field(default_factory=list)
     events: list[func.KafkaEvent] = field(default_factory=list)
 
-    def part(self, start: int, end: int) -> Rows:
-        """Rows `[start, end)`."""
-        span = slice(start, end)
-        return Rows(self.partitions[span], self.offsets[span], self.values[span], self.events[span])
-
     def at(self, numbers: Sequence[int]) -> Rows:
         """The rows of these numbers, in their order."""
         columns = (self.partitions, self.offsets, self.values, self.events)
         return Rows(*([column[number] for number in numbers] for column in columns))  # type: ignore[arg-type]
+
+    def by(self, keys: Sequence[Key]) -> Iterator[tuple[Key, Rows]]:
+        """The rows that have one of `keys` in common, each key once, in the order of its first row."""
+        if len(set(keys)) == 1:
+            yield keys[0], self
+            return
+        numbers: dict[Key, list[int]] = {}
+        for number, key in enumerate(keys):
+            numbers.setdefault(key, []).append(number)
+        for key, same in numbers.items():
+            yield key, self.at(same)
 
     def with_values(self, values: list[bytes]) -> Rows:
         """The same rows with other values, one each."""
@@ -66,7 +74,8 @@ class Rows:
         step = min(CHUNK_RECORDS, max(1, CHUNK_BYTES * records // max(1, size_bytes)))
         if records <= step:
             return iter([self] if records else [])
-        return (self.part(start, start + step) for start in range(0, records, step))
+        spans = (slice(start, start + step) for start in range(0, records, step))
+        return (Rows(self.partitions[s], self.offsets[s], self.values[s], self.events[s]) for s in spans)
 
 
 def rows_of(slices: Sequence[Slice]) -> Rows:
