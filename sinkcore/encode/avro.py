@@ -82,8 +82,7 @@ class Avro:
     def add_tombstones(self, rows: Rows) -> None:
         """See Encoder. Their file has a schema of metadata alone."""
         assert self._batch.route.metadata is not None, "settings want metadata for such rows"
-        alone = _header(Node("record", "Tombstone"), self._batch.route.metadata)
-        self._write(alone, rows.with_values([b""] * len(rows.values)))
+        self._write(_header(Node("record", "Tombstone"), self._batch.route.metadata), rows)
 
     def finish(self) -> list[Body]:
         """See Encoder."""

@@ -15,7 +15,7 @@ from sinkcore.schemas import Schemas
 if TYPE_CHECKING:
     import azure.functions as func
 
-Key = TypeVar("Key")
+K = TypeVar("K")
 
 LARGE_RECORD_BYTES = 1 << 20
 """From here on ADX truncates strings and drops `dynamic` values."""
@@ -46,12 +46,12 @@ class Rows:
         columns = (self.partitions, self.offsets, self.values, self.events)
         return Rows(*([column[number] for number in numbers] for column in columns))  # type: ignore[arg-type]
 
-    def by(self, keys: Sequence[Key]) -> Iterator[tuple[Key, Rows]]:
+    def by(self, keys: Sequence[K]) -> Iterator[tuple[K, Rows]]:
         """The rows that have one of `keys` in common, each key once, in the order of its first row."""
         if len(set(keys)) == 1:
             yield keys[0], self
             return
-        numbers: dict[Key, list[int]] = {}
+        numbers: dict[K, list[int]] = {}
         for number, key in enumerate(keys):
             numbers.setdefault(key, []).append(number)
         for key, same in numbers.items():
@@ -96,7 +96,7 @@ class Encoder(Protocol):
         """Take a chunk. Values are not empty; what cannot become a row is refused."""
 
     def add_tombstones(self, rows: Rows) -> None:
-        """Take records that have no value, as rows of their metadata alone."""
+        """Take records whose values are empty, as rows of their metadata alone."""
 
     def finish(self) -> list[Body]:
         """Everything taken, in order within a body; no body is empty."""

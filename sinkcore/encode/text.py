@@ -36,7 +36,7 @@ class Text:
     def add_tombstones(self, rows: Rows) -> None:
         """See Encoder."""
         assert self._columns is not None, "settings want metadata for such rows"
-        self._put(len(COLUMNS), self._columns.rows(rows.with_values([b""] * len(rows.values))))
+        self._put(len(COLUMNS), self._columns.rows(rows))
 
     def finish(self) -> list[Body]:
         """See Encoder."""
