@@ -39,6 +39,7 @@ _FIELDS = (
     *(("dep_delay", "long"), ("arr_delay", "long"), ("air_time", "long"), ("flight", "long"), ("hour", "long")),
     *(("minute", "long"), ("dep_time", "long"), ("arr_time", "long"), ("sched_dep_time", "long")),
 )
+_SEVERAL = {"multijson": b"%b\n%b", "singlejson": b"[%b,%b]"}
 _DELIMITERS = {"csv": ",", "tsv": "\t", "scsv": ";", "sohsv": "\x01", "psv": "|"}
 _SCHEMA_ID = 7
 _FRAME = b"\x00" + _SCHEMA_ID.to_bytes(4, "big")
@@ -59,6 +60,7 @@ class Made:
     libraries: dict[str, Work]
     marks: dict[tuple[str, str], float]
     schema: Schema | None = None
+    rows_each: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ def run(options: Options) -> Iterator[Result]:
     batch = max(options.batches)
     rows = [_row(value) for value in records("256 B", batch)]
     makers: dict[str, Callable[[list[dict[str, Any]]], Made]] = {
-        "avro": _avro,
+        **{name: lambda rows, name=name: _several(rows, name) for name in _SEVERAL},  # type: ignore[misc]
+        "avro": lambda rows: _avro(rows, "avro"),
+        "apacheavro": lambda rows: _avro(rows, "apacheavro"),
         "protobuf": _protobuf,
         "json schema": _json_schema,
         **{name: lambda rows, name=name: _delimited(rows, name) for name in _DELIMITERS},  # type: ignore[misc]
@@ -91,7 +95,7 @@ def _measure(options: Options, name: str, made: Made) -> Iterator[Result]:
     work: dict[str, Work] = dict(made.libraries)
     for what, route in made.routes.items():
         encoded = _encode(slices, route, schemas)
-        assert sum(body.rows for body in encoded.bodies) == len(made.values), encoded.refused[:1]
+        assert sum(body.rows for body in encoded.bodies) == len(made.values) * made.rows_each, encoded.refused[:1]
         work[what] = lambda route=route: _encode(slices, route, schemas)  # type: ignore[misc]
         work[f"(a) gzip of {what}"] = _gzip_of(encoded)
     batch = len(made.values)
@@ -136,7 +140,32 @@ def _row(value: bytes) -> dict[str, Any]:
     return {name: (row[name] or "") if kind == "string" else int(row[name] or 0) for name, kind in _FIELDS}
 
 
-def _avro(rows: list[dict[str, Any]]) -> Made:
+def _several(rows: list[dict[str, Any]], name: str) -> Made:
+    """Two rows in each record: one text behind the other, or an array."""
+    parts = [msgspec.json.encode(row) for row in rows]
+    form = _SEVERAL[name]
+    values = [form % pair for pair in zip(parts[::2], parts[1::2], strict=True)]
+    parse = json.JSONDecoder().raw_decode
+
+    def library() -> list[Any]:
+        if name == "singlejson":
+            return [json.loads(value) for value in values]
+        found = []
+        for value in values:
+            first, end = parse(text := value.decode())
+            found += [first, parse(text, end + 1)[0]]
+        return found
+
+    return Made(
+        values,
+        {"encode": Route(TOPIC, "db", "T", format=name)},
+        {"json": library},
+        {("encode", "json"): 1.0},
+        rows_each=2,
+    )
+
+
+def _avro(rows: list[dict[str, Any]], name: str) -> Made:
     text = {"type": "record", "name": "Flight", "fields": [{"name": n, "type": kind} for n, kind in _FIELDS]}
     schema = fastavro.parse_schema(text)
     values = []
@@ -144,8 +173,8 @@ def _avro(rows: list[dict[str, Any]]) -> Made:
         file = io.BytesIO()
         fastavro.schemaless_writer(file, schema, row)
         values.append(_FRAME + file.getvalue())
-    checked = Route(TOPIC, "db", "T", format="avro", decode="registry")
-    unseen = Route(TOPIC, "db", "T", format="avro", decode="registry", validate=False)
+    checked = Route(TOPIC, "db", "T", format=name, decode="registry")
+    unseen = Route(TOPIC, "db", "T", format=name, decode="registry", validate=False)
 
     def decode() -> list[Any]:
         return [fastavro.schemaless_reader(io.BytesIO(value[5:]), schema, None) for value in values]

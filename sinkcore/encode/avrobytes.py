@@ -16,8 +16,11 @@ class Misfit(Exception):  # noqa: N818 - a finding, not an error
 
 def number_at(data: bytes, at: int, bytes_max: int = LONG_BYTES_MAX) -> tuple[int, int]:
     """A zigzag integer, and where it ends. Source: the Avro specification, "Binary Encoding"."""
-    value = shift = 0
+    value = data[at]
+    if value < 128:
+        return (value >> 1) ^ -(value & 1), at + 1
     end = at
+    value = shift = 0
     while data[end] > 127:
         value |= (data[end] & 127) << shift
         shift += 7
@@ -31,16 +34,10 @@ def number_at(data: bytes, at: int, bytes_max: int = LONG_BYTES_MAX) -> tuple[in
 
 
 def size_at(data: bytes, at: int) -> tuple[int, int]:
-    """Where the bytes begin whose length stands at `at`, and where they end."""
-    size = data[at]
-    if size < 128:
-        start, size = at + 1, size >> 1 if not size & 1 else -1
-    else:
-        size, start = number_at(data, at)
+    """Where the bytes begin whose length stands at `at`, and where they end, there or behind the end of `data`."""
+    size, start = number_at(data, at)
     if size < 0:
         raise Misfit("a negative length", at)
-    if start + size > len(data):
-        raise IndexError
     return start, start + size
 
 

@@ -1,6 +1,6 @@
 """Steps over the values of Avro's types: where a value ends that begins at a place in the bytes.
 
-A step raises Misfit, IndexError or UnicodeDecodeError where there is no such value.
+A step raises Misfit, IndexError or UnicodeDecodeError where there is no such value, or ends behind the bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 
 from sinkcore.encode.avrobytes import INT_BYTES_MAX, Misfit, number_at, size_at
-from sinkcore.encode.avropattern import Pattern
 
 Step = Callable[[bytes, int], int]
 
@@ -24,22 +23,23 @@ def boolean(data: bytes, at: int) -> int:
     return at + 1
 
 
-def int_(data: bytes, at: int) -> int:
-    """Over 32 bits."""
-    return at + 1 if data[at] < 128 else number_at(data, at, INT_BYTES_MAX)[1]
+def number(pattern: bytes | None, limits: tuple[int, int] | None, bytes_max: int) -> Step:
+    """Over a number of at most so many bytes, between `limits` if there are any.
 
-
-def long(data: bytes, at: int) -> int:
-    """Over 64 bits."""
-    return at + 1 if data[at] < 128 else number_at(data, at)[1]
-
-
-def within(least: int, most: int, bytes_max: int) -> Step:
-    """Over a number of at most so many bytes that lies between these."""
+    What the `pattern` matches is good. So are, where there is one, one or two bytes, as most numbers are.
+    """
+    match = None if pattern is None else re.compile(pattern).match
 
     def step(data: bytes, at: int) -> int:
-        number, end = number_at(data, at, bytes_max)
-        if not least <= number <= most:
+        if match is not None:
+            if data[at] < 128:
+                return at + 1
+            if data[at + 1] < 128:
+                return at + 2
+            if (found := match(data, at)) is not None:
+                return found.end()
+        value, end = number_at(data, at, bytes_max)
+        if limits is not None and not limits[0] <= value <= limits[1]:
             raise Misfit("a date or time that cannot be", at)
         return end
 
@@ -53,22 +53,17 @@ def bytes_(data: bytes, at: int) -> int:
 
 def string(data: bytes, at: int) -> int:
     """Over UTF-8 text."""
-    start, end = size_at(data, at)
-    text = data[start:end]
-    if not text.isascii():
-        text.decode()
+    size = data[at]
+    # Most lengths are even and take one byte, which spares them a call.
+    start, end = size_at(data, at) if size & 0x81 else (at + 1, at + 1 + (size >> 1))
+    if not data[start:end].isascii():
+        data[start:end].decode()
     return end
 
 
 def skip(size: int) -> Step:
     """Over so many bytes."""
-
-    def step(data: bytes, at: int) -> int:
-        if at + size > len(data):
-            raise IndexError
-        return at + size
-
-    return step
+    return lambda _, at: at + size
 
 
 def enum(symbols: int) -> Step:
@@ -127,21 +122,3 @@ def sequence(steps: list[Step]) -> Step:
         return at
 
     return steps[0] if len(steps) == 1 else step
-
-
-def run(pattern: Pattern, exactly: Step) -> Step:
-    """Over what the pattern matches; what it does not match is looked at exactly."""
-    ascii_, any_ = (re.compile(each, re.DOTALL).match for each in (pattern.ascii, pattern.any))
-
-    def step(data: bytes, at: int) -> int:
-        found = ascii_(data, at)
-        if found is not None:
-            return found.end()
-        found = any_(data, at)
-        if found is None:
-            return exactly(data, at)
-        # Each string has its length, a byte of ASCII, before it, so that two bad ones cannot make a good one.
-        b"".join(filter(None, found.groups())).decode()
-        return found.end()
-
-    return step

@@ -10,23 +10,19 @@ from collections.abc import Sequence
 
 from sinkcore.encode import avrosteps
 from sinkcore.encode.avrobytes import INT_BYTES_MAX, LONG_BYTES_MAX, Misfit
-from sinkcore.encode.avropattern import Budget, Pattern, pattern_of
+from sinkcore.encode.avropattern import pattern_of
 from sinkcore.encode.avrosteps import Step
 from sinkcore.encode.rows import Fault
 from sinkcore.schemas import SchemaError
 from sinkcore.schemas.avro import Node
 from sinkcore.schemas.avrological import range_of
 
-RUN_FIELDS_MAX = 64
-"""Neighbouring fields of one pattern."""
 EMPTY_VALUES_MAX = 10_000
 """Values in one that takes no bytes: a reader makes something of each, and nothing that is read bounds them."""
 
 _STEPS: dict[str, Step] = {
     "null": lambda _, at: at,
     "boolean": avrosteps.boolean,
-    "int": avrosteps.int_,
-    "long": avrosteps.long,
     "float": avrosteps.skip(4),
     "double": avrosteps.skip(8),
     "bytes": avrosteps.bytes_,
@@ -35,27 +31,27 @@ _STEPS: dict[str, Step] = {
 
 
 class Walker:
-    """Checks records of one schema."""
+    """Checks records of one schema: those that its pattern matches at once, the others type by type."""
 
     def __init__(self, root: Node) -> None:
         self._step = _Compiler().step(root)
-        pattern = pattern_of(root, Budget()) if len(root.fields) <= RUN_FIELDS_MAX else None
-        self._whole = None if pattern is None else re.compile(pattern.ascii, re.DOTALL).fullmatch
+        pattern = pattern_of(root)
+        self._whole = None if pattern is None else re.compile(pattern, re.DOTALL).fullmatch
 
     def fit(self, values: Sequence[bytes]) -> bool:
         """Whether all of `values` are records of the schema."""
         if self._whole is not None and all(map(self._whole, values)):
             return True
-        step = self._step
-        try:
-            return all(step(value, 0) == len(value) for value in values)
-        except (Misfit, IndexError, RecursionError, UnicodeDecodeError):
-            return False
+        return not any(map(self.fault, values))
 
     def fault(self, value: bytes) -> Fault | None:
         """Why `value` is no record of the schema, or None."""
+        if self._whole is not None and self._whole(value) is not None:
+            return None
         try:
             end = self._step(value, 0)
+            if end > len(value):
+                raise IndexError
         except Misfit as misfit:
             return Fault("validation_failed", f"{misfit} at byte {misfit.at}")
         except IndexError:
@@ -73,17 +69,16 @@ class _Compiler:
     """Steps of a schema's types. A record that occurs again, inside itself too, is compiled once."""
 
     def __init__(self) -> None:
-        self._budget = Budget()
         self._records: dict[int, list[Step]] = {}
         self._empty: dict[int, int] = {}
 
     def step(self, node: Node) -> Step:
         """The step over a value of this type."""
-        limits = range_of(node.type, node.logical)
-        if limits is not None:
-            return avrosteps.within(*limits, INT_BYTES_MAX if node.type == "int" else LONG_BYTES_MAX)
         if node.type in _STEPS:
             return _STEPS[node.type]
+        if node.type in ("int", "long"):
+            bytes_max = INT_BYTES_MAX if node.type == "int" else LONG_BYTES_MAX
+            return avrosteps.number(pattern_of(node), range_of(node.type, node.logical), bytes_max)
         if self._empty_values(node):
             return _STEPS["null"]
         if node.type == "record":
@@ -106,32 +101,8 @@ class _Compiler:
             return lambda data, at: known[0](data, at)
         ready: list[Step] = []
         self._records[id(node)] = ready
-        ready.append(avrosteps.sequence(self._runs([of_field for _, of_field in node.fields])))
+        ready.append(avrosteps.sequence([self.step(of_field) for _, of_field in node.fields]))
         return ready[0]
-
-    def _runs(self, fields: list[Node]) -> list[Step]:
-        """Steps over fields; neighbours that have patterns are one step."""
-        steps: list[Step] = []
-        patterns: list[Pattern] = []
-        exactly: list[Step] = []
-
-        def end_run() -> None:
-            if patterns:
-                steps.append(avrosteps.run(Pattern.joined(patterns), avrosteps.sequence(exactly[:])))
-            patterns.clear()
-            exactly.clear()
-
-        for of_field in fields:
-            pattern = pattern_of(of_field, self._budget)
-            if pattern is None or len(patterns) == RUN_FIELDS_MAX:
-                end_run()
-            if pattern is None:
-                steps.append(self.step(of_field))
-            else:
-                patterns.append(pattern)
-                exactly.append(self.step(of_field))
-        end_run()
-        return steps
 
     def _empty_values(self, node: Node) -> int:
         """How many values a value of the type holds, itself among them, if it takes no bytes; else 0."""

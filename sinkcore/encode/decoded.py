@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 from sinkcore.encode.bodies import Body
-from sinkcore.encode.framed import frames_in, schema_of
+from sinkcore.encode.framed import Framed
 from sinkcore.encode.jsonlines import JsonLines
 from sinkcore.encode.rows import Batch, Fault, Rows
 from sinkcore.schemas import Schema
-from sinkcore.schemas.files import read_own, type_of
+from sinkcore.schemas.files import type_of
 
 Read = Callable[[bytes], bytes | Fault]
 """A value without its frame as JSON text that has yet to be checked, or why it is refused."""
@@ -19,17 +20,22 @@ class Decoded:
     """An Encoder: one JSON object a line. What it makes is checked and written as JSON that came as such."""
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+        route = batch.route
+        own_type = None if route.schema is None else type_of(route.schema)
+        self._sieve = batch.sieve
         self._lines = JsonLines(batch)
-        self._readers: dict[int, Read | Fault] = {}
+        self._framed: Framed[Read] = Framed(
+            batch, route.lane.kinds, lambda schema: reader_of(schema, route.validate, own_type)
+        )
 
     def add(self, rows: Rows) -> None:
         """See Encoder."""
-        for reader, part in self._parts(rows):
-            if isinstance(reader, Fault):
-                self._batch.sieve.refuse_all(part, reader)
-            else:
-                self._take(reader, part)
+        for reader, part in self._framed.parts(rows):
+            found: list[Any] = list(map(reader, part.values))
+            faults = [each if isinstance(each, Fault) else None for each in found]
+            kept = self._sieve.without(part.with_values(found), faults)
+            if kept.values:
+                self._lines.add(kept)
 
     def add_tombstones(self, rows: Rows) -> None:
         """See Encoder."""
@@ -39,34 +45,6 @@ class Decoded:
         """See Encoder."""
         return self._lines.finish()
 
-    def _parts(self, rows: Rows) -> Iterator[tuple[Read | Fault, Rows]]:
-        """The rows by schema, their values without frames."""
-        route = self._batch.route
-        if route.schema is not None:
-            yield reader_of(read_own(route.schema), route.validate, type_of(route.schema)), rows
-            return
-        for schema_id, part in frames_in(rows):
-            yield (schema_id if isinstance(schema_id, Fault) else self._reader(schema_id)), part
-
-    def _reader(self, schema_id: int) -> Read | Fault:
-        if schema_id not in self._readers:
-            schema = schema_of(self._batch, schema_id, self._batch.route.lane.kinds)
-            self._readers[schema_id] = (
-                schema if isinstance(schema, Fault) else reader_of(schema, self._batch.route.validate, None)
-            )
-        return self._readers[schema_id]
-
-    def _take(self, reader: Read, rows: Rows) -> None:
-        values, kept = [], []
-        for number, found in enumerate(map(reader, rows.values)):
-            if isinstance(found, Fault):
-                self._batch.sieve.refuse(rows, number, found)
-            else:
-                kept.append(number)
-                values.append(found)
-        if values:
-            self._lines.add((rows if len(kept) == len(rows.values) else rows.at(kept)).with_values(values))
-
 
 def reader_of(schema: Schema, validate: bool, own_type: str | None) -> Read | Fault:
     """How values of a schema are read; `own_type` names the message type where no registry's frame does."""
@@ -75,12 +53,8 @@ def reader_of(schema: Schema, validate: bool, own_type: str | None) -> Read | Fa
 
         return writer_of(schema) if own_type is None else own_writer(schema.text, own_type)
     if not validate:
-        return _as_it_is
+        return lambda value: value
     from sinkcore.encode.jsonschema import check_of
 
     check = check_of(schema)
     return check if isinstance(check, Fault) else lambda value: check(value) or value
-
-
-def _as_it_is(value: bytes) -> bytes:
-    return value

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sinkcore.encode.bodies import Body, BodyWriter
-from sinkcore.encode.jsoncheck import Decode, all_objects, decoder_of, object_fault
+from sinkcore.encode.jsoncheck import all_objects, decoder_of, object_fault
 from sinkcore.encode.jsonmetadata import Splicer
 from sinkcore.encode.jsonseveral import objects_in
-from sinkcore.encode.rows import CHUNK_RECORDS, Batch, Fault, Rows
-
-
-def _one(value: bytes, decode: Decode) -> list[bytes] | Fault:
-    return object_fault(value, decode) or [value]
-
-
-_OBJECTS_IN: dict[str, Callable[[bytes, Decode], list[bytes] | Fault]] = {
-    "json": _one,
-    "multijson": objects_in,
-    "singlejson": objects_in,
-}
+from sinkcore.encode.rows import Batch, Fault, Rows
 
 
 class JsonLines:
@@ -28,7 +15,7 @@ class JsonLines:
     def __init__(self, batch: Batch) -> None:
         route = batch.route
         self._decode = decoder_of(route.metadata)
-        self._objects_in = _OBJECTS_IN[route.format]
+        self._several = route.format != "json"
         self._splicer = None if route.metadata is None else Splicer(route, batch.segment_id, batch.keys)
         self._writer = BodyWriter(batch.blob_max_bytes)
         self._sieve = batch.sieve
@@ -44,16 +31,8 @@ class JsonLines:
         if all_objects(rows.values, not_ascii, longest_max, self._decode):
             self._write(rows, one_line)
             return
-        kept = Rows()
-        for number, value in enumerate(rows.values):
-            found = self._objects_in(value, self._decode)
-            if isinstance(found, Fault):
-                self._sieve.refuse(rows, number, found)
-            else:
-                kept.take(rows, number, found)
-        # A record can hold very many objects, and each becomes a row here.
-        for start in range(0, len(kept.values), CHUNK_RECORDS):
-            self._write(kept.part(start, start + CHUNK_RECORDS), False)
+        for part in self._sieve.rows_in(rows, self._objects_in):
+            self._write(part, False)
 
     def add_tombstones(self, rows: Rows) -> None:
         """See Encoder."""
@@ -62,6 +41,9 @@ class JsonLines:
     def finish(self) -> list[Body]:
         """See Encoder."""
         return self._writer.finish()
+
+    def _objects_in(self, value: bytes) -> list[bytes] | Fault:
+        return objects_in(value, self._decode) if self._several else object_fault(value, self._decode) or [value]
 
     def _write(self, rows: Rows, one_line: bool) -> None:
         values = rows.values if one_line else list(map(_one_line, rows.values))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from sinkcore.encode.framed import remembered
 from sinkcore.encode.jsontext import DEPTH_MAX, depth_of
 from sinkcore.encode.rows import Fault
-from sinkcore.schemas import Schema, SchemaError
+from sinkcore.schemas import Schema
 from sinkcore.schemas.jsonparts import holds_itself
 from sinkcore.schemas.jsonschema import validator_of
 
@@ -19,7 +19,6 @@ PATH_MAX_CHARACTERS = 200
 PATH_LEVELS_MAX = 4
 """Of a value whose fault is looked for where the schema has alternatives that hold themselves: the library tries
 each in each of the others, which doubles its time with each level. Whether a value fits is found at once."""
-_SCHEMAS_KEPT = 1024
 _SAFE_CHARACTERS = "_-."
 _decode = msgspec.json.Decoder().decode
 
@@ -27,13 +26,10 @@ Check = Callable[[bytes], Fault | None]
 """Why a value does not fit; None if it fits, or is no JSON at all, which others judge."""
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
+@remembered
 def check_of(schema: Schema) -> Check | Fault:
     """How values of this schema are checked; or why its records are refused."""
-    try:
-        validator = validator_of(schema)
-    except SchemaError as error:
-        return Fault("decode_failed", f"its schema cannot be used: {error}")
+    validator = validator_of(schema)
     levels_max = PATH_LEVELS_MAX if holds_itself(schema) else DEPTH_MAX
     return lambda value: _fault(value, validator, levels_max)
 

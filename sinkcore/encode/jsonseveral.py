@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sinkcore.encode.jsoncheck import TOO_DEEP, TRAILING, Decode, grammar_fault_of, object_fault
+from sinkcore.encode.jsoncheck import TOO_DEEP, TRAILING, Decode, all_objects, grammar_fault_of, object_fault
 from sinkcore.encode.rows import Fault
 
 ROWS_PER_RECORD_MAX = 1_000_000
@@ -28,27 +28,31 @@ def objects_in(value: bytes, decode: Decode) -> list[bytes] | Fault:
 
     It may be one object, several with any white space between, or one array of objects.
     """
-    one = object_fault(value, decode)
-    if one is None:
-        return [value]
-    is_array = one.reason == "not_an_object" and value.lstrip().startswith(b"[")
-    if not is_array and not one.detail.startswith(TRAILING):
-        return one
+    is_array = value.lstrip().startswith(b"[")
     try:
-        # Parsed for their number first: the bytes of very many, or of other things, would take much memory.
-        count = len(_objects_of_array(value) if is_array else _objects_in_row(value))
-    except msgspec.ValidationError:
-        return Fault("not_an_object", "something else among the objects")
+        # Very many are only counted, since their bytes would take much memory; each has two bytes at the least.
+        if len(value) > 2 * ROWS_PER_RECORD_MAX:
+            count = len(_objects_of_array(value) if is_array else _objects_in_row(value))
+            if count > ROWS_PER_RECORD_MAX:
+                return Fault("too_large", f"{count} objects; at most {ROWS_PER_RECORD_MAX}")
+        found = list(map(bytes, _bytes_of_array(value) if is_array else _bytes_in_row(value)))
     except RecursionError:
         return TOO_DEEP
     except msgspec.DecodeError as error:
+        one = object_fault(value, decode)
+        among = one is None or one.detail.startswith(TRAILING) or (is_array and one.reason == "not_an_object")
+        if one is not None and not among:
+            return one
+        if is_array or isinstance(error, msgspec.ValidationError):
+            return Fault("not_an_object", "something else among the objects")
         return grammar_fault_of(error, value)
-    if count == 0:
+    if len(found) <= 1 and not is_array:
+        return object_fault(value, decode) or [value]
+    if not found:
         return Fault("not_an_object", "an array of no elements")
-    if count > ROWS_PER_RECORD_MAX:
-        return Fault("too_large", f"{count} objects; at most {ROWS_PER_RECORD_MAX}")
-    found = list(map(bytes, _bytes_of_array(value) if is_array else _bytes_in_row(value)))
+    if all_objects(found, None if value.isascii() else value, len(value), decode):
+        return found
     for number, part in enumerate(found):
         if (fault := object_fault(part, decode)) is not None:
-            return Fault(fault.reason, f"object {number} of {count}: {fault.detail}")
+            return Fault(fault.reason, f"object {number} of {len(found)}: {fault.detail}")
     return found

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from sinkcore.encode.framed import FRAME_BYTES, schema_of
+from sinkcore.encode.framed import FRAME_BYTES, Framed
 from sinkcore.encode.jsontext import depth_of
 from sinkcore.encode.rows import Batch, Fault, Rows
 from sinkcore.records import columns_of
 from sinkcore.schemas import KINDS, Schema
 
-_SCHEMAS_KEPT = 1024
 DEPTH_MAX = 100
 """Levels of a key. What the parser just takes, a writer with more calls above it does not."""
 _decode = msgspec.json.Decoder().decode
@@ -28,36 +26,29 @@ class DecodedKeys:
     """The keys of a batch. `fitting` comes first: it takes out the records whose keys cannot be decoded."""
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._known: dict[str, Any] = {}
+        self._sieve = batch.sieve
+        self._framed: Framed[Read] = Framed(batch, KINDS, key_reader)
+        self._known: dict[str | None, Any] = {None: None}
 
     def fitting(self, rows: Rows) -> Rows:
         """The rows whose keys can be decoded; the others are refused."""
-        kept = []
-        for number, key in enumerate(map(columns_of(rows.events).key, rows.events)):
+        keys = list(map(columns_of(rows.events).key, rows.events))
+        for key in keys:
             if key is not None and key not in self._known:
                 self._known[key] = self._decoded(a2b_base64(key))
-            found = None if key is None else self._known[key]
-            if isinstance(found, Fault):
-                self._batch.sieve.refuse(rows, number, found)
-            else:
-                kept.append(number)
-        return rows if len(kept) == len(rows.values) else rows.at(kept)
+        found = map(self._known.__getitem__, keys)
+        return self._sieve.without(rows, (each if isinstance(each, Fault) else None for each in found))
 
     def __call__(self, keys: Sequence[str | None]) -> list[Any]:
         """See Keys."""
-        return [None if key is None else self._known[key] for key in keys]
+        return [self._known[key] for key in keys]
 
     def _decoded(self, key: bytes) -> Any:
-        if len(key) < FRAME_BYTES or key[0] != 0:
-            return Fault("decode_failed", f"a key of {len(key)} bytes without a registry's frame")
-        schema = schema_of(self._batch, int.from_bytes(key[1:FRAME_BYTES], "big"), KINDS)
-        read = schema if isinstance(schema, Fault) else key_reader(schema)
+        read = self._framed.of(key[:FRAME_BYTES])
         found = read if isinstance(read, Fault) else read(key[FRAME_BYTES:])
         return Fault(found.reason, f"the key: {found.detail}") if isinstance(found, Fault) else found
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
 def key_reader(schema: Schema) -> Read | Fault:
     """How keys of this schema are read."""
     if schema.kind == "AVRO":

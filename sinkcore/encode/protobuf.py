@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import cast
 
 import msgspec
@@ -11,56 +10,47 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from sinkcore.encode.avrobytes import Misfit, number_at
+from sinkcore.encode.avrobytes import INT_BYTES_MAX, Misfit, number_at
+from sinkcore.encode.framed import remembered
 from sinkcore.encode.protojson import Converters
 from sinkcore.encode.rows import Fault
 from sinkcore.schemas import Schema, SchemaError
 from sinkcore.schemas.protobuf import Messages
 
 _INDEXES_MAX = 100
-_SCHEMAS_KEPT = 1024
 _to_json = msgspec.json.encode
 
 Write = Callable[[bytes], bytes | Fault]
 """A value without its frame as JSON text, or why it has none."""
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
+@remembered
 def writer_of(schema: Schema) -> Write | Fault:
     """How values behind a registry's frame are read: they begin with the indexes of their type."""
-    try:
-        messages = Messages(schema)
-    except SchemaError as error:
-        return Fault("decode_failed", f"its schema cannot be used: {error}")
-    except RecursionError:
-        return Fault("decode_failed", "its schema cannot be used: it is nested too deep")
+    messages = Messages.of_schema(schema)
     converters = Converters(messages.pool)
-    by_head: dict[bytes, Write | Fault] = {}
+    # Only those that exist are kept, so that broken records cannot fill the memory.
+    by_indexes: dict[tuple[int, ...], Write] = {}
 
     def write(value: bytes) -> bytes | Fault:
-        # Most values have the one index 0, in its short form.
-        head = b"\x00" if value[:1] == b"\x00" else _head_of(value)
-        if isinstance(head, Fault):
-            return head
-        found = by_head.get(head)
-        if found is None:
-            kind = messages.at(_indexes_in(head))
-            found = Fault("decode_failed", "message indexes that its schema does not have")
-            if kind is not None:
-                # Only those that exist are kept, so that broken records cannot fill the memory.
-                found = by_head[head] = _write_as(kind, converters)
-        return found if isinstance(found, Fault) else found(value[len(head) :])
+        try:
+            # Most values have the one index 0, in its short form.
+            indexes, end = ((0,), 1) if value[:1] == b"\x00" else _indexes_at_start(value)
+        except (IndexError, Misfit):
+            return Fault("decode_failed", f"{len(value)} bytes behind the frame hold no message indexes")
+        if indexes not in by_indexes:
+            kind = messages.at(indexes)
+            if kind is None:
+                return Fault("decode_failed", "message indexes that its schema does not have")
+            by_indexes[indexes] = _write_as(kind, converters)
+        return by_indexes[indexes](value[end:])
 
     return write
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
-def own_writer(text: str, name: str) -> Write:
-    """How bare values of the message type `name` are read, of a descriptor set in base64.
-
-    Raises:
-        SchemaError: the set cannot be used, or has no such type.
-    """
+@remembered
+def own_writer(text: str, name: str) -> Write | Fault:
+    """How bare values of the message type `name` are read, of a descriptor set in base64."""
     messages = Messages.of_set(text)
     kind = messages.named(name)
     if kind is None:
@@ -85,23 +75,16 @@ def _write_as(kind: type[Message], converters: Converters) -> Write:
     return write
 
 
-def _head_of(value: bytes) -> bytes | Fault:
-    """The bytes of the message indexes. Source: Confluent's wire format: their count, then each, in zigzag."""
-    try:
-        count, end = number_at(value, 0, 5)
-        if not 0 <= count <= _INDEXES_MAX:
-            return Fault("decode_failed", f"{count} message indexes; at most {_INDEXES_MAX}")
-        for _ in range(count):
-            _, end = number_at(value, end, 5)
-    except (IndexError, Misfit):
-        return Fault("decode_failed", f"{len(value)} bytes behind the frame hold no message indexes")
-    return value[:end]
+def _indexes_at_start(value: bytes) -> tuple[tuple[int, ...], int]:
+    """The message indexes, and where they end.
 
-
-def _indexes_in(head: bytes) -> list[int]:
-    count, at = number_at(head, 0)
+    Source: Confluent's wire format: their count, then each of them, in zigzag.
+    """
+    count, end = number_at(value, 0, INT_BYTES_MAX)
+    if not 0 <= count <= _INDEXES_MAX:
+        raise Misfit(f"{count} message indexes", 0)
     indexes = []
     for _ in range(count):
-        index, at = number_at(head, at)
+        index, end = number_at(value, end, INT_BYTES_MAX)
         indexes.append(index)
-    return indexes or [0]
+    return tuple(indexes) or (0,), end

@@ -51,18 +51,19 @@ class Converters:
             return partial(json_format.MessageToDict, descriptor_pool=self._pool)
         if name.removesuffix("Value") in _WRAPPERS and name.endswith("Value") and "value" in kind.fields_by_name:
             return _wrapped(self._one(kind.fields_by_name["value"]))
-        fields = _Fields(self)
+        fields = {field: self._field(field) for field in kind.fields}
 
         def convert(message: Message) -> dict[str, Any]:
             found = {}
             for field, value in message.ListFields():
-                name, of_field = fields[field]
+                # An extension is none of its type's own.
+                name, of_field = fields.get(field) or self._field(field)
                 found[name] = value if of_field is None else of_field(value)
             return found
 
         return convert
 
-    def of_field(self, field: FieldDescriptor) -> tuple[str, Convert | None]:
+    def _field(self, field: FieldDescriptor) -> tuple[str, Convert | None]:
         """A field's name in JSON, and what its value needs, repeated or not."""
         name = f"[{field.full_name}]" if field.is_extension else field.json_name
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -81,17 +82,6 @@ class Converters:
         if field.enum_type is not None:
             return _enum(field.enum_type)
         return _SCALARS.get(field.cpp_type)
-
-
-class _Fields(dict[FieldDescriptor, tuple[str, Convert | None]]):
-    """What fields need, by field, extensions among them; filled as they come."""
-
-    def __init__(self, converters: Converters) -> None:
-        self._converters = converters
-
-    def __missing__(self, field: FieldDescriptor) -> tuple[str, Convert | None]:
-        found = self[field] = self._converters.of_field(field)
-        return found
 
 
 def _to_text(message: Any) -> Any:

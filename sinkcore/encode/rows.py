@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sinkcore.encode.bodies import Body
 from sinkcore.encode.metadata import Keys
@@ -14,6 +14,8 @@ from sinkcore.schemas import Schemas
 
 if TYPE_CHECKING:
     import azure.functions as func
+
+K = TypeVar("K")
 
 LARGE_RECORD_BYTES = 1 << 20
 """From here on ADX truncates strings and drops `dynamic` values."""
@@ -39,15 +41,21 @@ class Rows:
     values: list[bytes] = field(default_factory=list)
     events: list[func.KafkaEvent] = field(default_factory=list)
 
-    def part(self, start: int, end: int) -> Rows:
-        """Rows `[start, end)`."""
-        span = slice(start, end)
-        return Rows(self.partitions[span], self.offsets[span], self.values[span], self.events[span])
-
     def at(self, numbers: Sequence[int]) -> Rows:
         """The rows of these numbers, in their order."""
         columns = (self.partitions, self.offsets, self.values, self.events)
         return Rows(*([column[number] for number in numbers] for column in columns))  # type: ignore[arg-type]
+
+    def by(self, keys: Sequence[K]) -> Iterator[tuple[K, Rows]]:
+        """The rows that have one of `keys` in common, each key once, in the order of its first row."""
+        if len(set(keys)) == 1:
+            yield keys[0], self
+            return
+        numbers: dict[K, list[int]] = {}
+        for number, key in enumerate(keys):
+            numbers.setdefault(key, []).append(number)
+        for key, same in numbers.items():
+            yield key, self.at(same)
 
     def with_values(self, values: list[bytes]) -> Rows:
         """The same rows with other values, one each."""
@@ -66,7 +74,8 @@ class Rows:
         step = min(CHUNK_RECORDS, max(1, CHUNK_BYTES * records // max(1, size_bytes)))
         if records <= step:
             return iter([self] if records else [])
-        return (self.part(start, start + step) for start in range(0, records, step))
+        spans = (slice(start, start + step) for start in range(0, records, step))
+        return (Rows(self.partitions[s], self.offsets[s], self.values[s], self.events[s]) for s in spans)
 
 
 def rows_of(slices: Sequence[Slice]) -> Rows:
@@ -87,7 +96,7 @@ class Encoder(Protocol):
         """Take a chunk. Values are not empty; what cannot become a row is refused."""
 
     def add_tombstones(self, rows: Rows) -> None:
-        """Take records that have no value, as rows of their metadata alone."""
+        """Take records whose values are empty, as rows of their metadata alone."""
 
     def finish(self) -> list[Body]:
         """Everything taken, in order within a body; no body is empty."""
@@ -110,10 +119,26 @@ class Sieve:
         self.large_records -= len(record.value) >= LARGE_RECORD_BYTES
         self.refused.append(Refused(record, fault.reason, fault.detail))
 
-    def refuse_all(self, rows: Rows, fault: Fault) -> None:
-        """All rows, which are whole records, are dead letters."""
-        for number in range(len(rows.values)):
-            self.refuse(rows, number, fault)
+    def without(self, rows: Rows, faults: Iterable[Fault | None]) -> Rows:
+        """The rows that have no fault; each other one, which is a whole record, is a dead letter."""
+        kept = []
+        for number, fault in enumerate(faults):
+            if fault is None:
+                kept.append(number)
+            else:
+                self.refuse(rows, number, fault)
+        return rows if len(kept) == len(rows.values) else rows.at(kept)
+
+    def rows_in(self, rows: Rows, read: Callable[[bytes], list[bytes] | Fault]) -> Iterator[Rows]:
+        """What `read` finds in each value, which can be very many rows; values with a fault are dead letters."""
+        found = Rows()
+        for number, value in enumerate(rows.values):
+            values = read(value)
+            if isinstance(values, Fault):
+                self.refuse(rows, number, values)
+            else:
+                found.take(rows, number, values)
+        return found.chunks(0)
 
     def pass_on(self, rows: Rows) -> tuple[Rows, Rows]:
         """The rows that have a value of bearable size, and the tombstones that are to become rows."""

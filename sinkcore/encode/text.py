@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sinkcore.encode.bodies import Body, BodyWriter
-from sinkcore.encode.rows import CHUNK_RECORDS, Batch, Fault, Rows
+from sinkcore.encode.rows import Batch, Fault, Rows
 from sinkcore.encode.textmetadata import COLUMNS, Columns, quoted
 from sinkcore.encode.textsyntax import SYNTAXES, Syntax, lines_in, utf8_fault
 
@@ -30,67 +30,40 @@ class Text:
         if self._syntax is not None and self._syntax.all_rows(rows.values):
             self._write(rows)
             return
-        kept = Rows()
-        for number, value in enumerate(rows.values):
-            found = self._rows_in(value)
-            if isinstance(found, Fault):
-                self._batch.sieve.refuse(rows, number, found)
-            else:
-                kept.take(rows, number, found)
-        # A record can hold very many lines, and each becomes a row here.
-        for start in range(0, len(kept.values), CHUNK_RECORDS):
-            self._write(kept.part(start, start + CHUNK_RECORDS))
+        for part in self._batch.sieve.rows_in(rows, self._rows_in):
+            self._write(part)
 
     def add_tombstones(self, rows: Rows) -> None:
         """See Encoder."""
         assert self._columns is not None, "settings want metadata for such rows"
-        self._put(len(COLUMNS), self._columns.rows(rows.with_values([b""] * len(rows.values))))
+        self._put(len(COLUMNS), self._columns.rows(rows))
 
     def finish(self) -> list[Body]:
         """See Encoder."""
         return [body for writer in self._writers.values() for body in writer.finish()]
 
     def _rows_in(self, value: bytes) -> list[bytes] | Fault:
-        if self._syntax is not None:
-            found = self._syntax.rows_in(value)
-            if isinstance(found, Fault) or len(found) <= WIDTHS_PER_RECORD_MAX:
-                return found
-            widths = len(set(map(self._syntax.columns, found)))
-            if widths <= WIDTHS_PER_RECORD_MAX:
-                return found
-            return Fault(
-                "validation_failed", f"lines of {widths} widths; at most {WIDTHS_PER_RECORD_MAX} in a record"
-            )
-        if self._batch.route.format == "txt":
-            return lines_in(value)
-        return utf8_fault(value) or [value]
+        if self._syntax is None:
+            return lines_in(value) if self._batch.route.format == "txt" else utf8_fault(value) or [value]
+        found = self._syntax.rows_in(value)
+        widths = 1 if isinstance(found, Fault) else len(set(map(self._syntax.columns, found)))
+        if widths <= WIDTHS_PER_RECORD_MAX:
+            return found
+        return Fault("validation_failed", f"lines of {widths} widths; at most {WIDTHS_PER_RECORD_MAX} in a record")
 
     def _write(self, rows: Rows) -> None:
         """Rows of one number of columns go together."""
-        if self._syntax is None:
-            self._put_rows(1, self._as_stored(rows))
-            return
-        counts = list(map(self._syntax.columns, rows.values))
-        if len(set(counts)) == 1:
-            self._put_rows(counts[0], rows)
-            return
-        numbers: dict[int, list[int]] = {}
-        for number, count in enumerate(counts):
-            numbers.setdefault(count, []).append(number)
-        for count, same in numbers.items():
-            self._put_rows(count, rows.at(same))
-
-    def _as_stored(self, rows: Rows) -> Rows:
-        """Values of a format without columns, as the format in which they are stored has them."""
-        if self._batch.route.stored_format == "txt":
-            return rows
-        return rows.with_values(list(map(quoted, rows.values)))
-
-    def _put_rows(self, columns: int, rows: Rows) -> None:
-        if self._columns is None:
-            self._put(columns, [value + b"\n" for value in rows.values])
+        if self._syntax is not None:
+            parts = rows.by(list(map(self._syntax.columns, rows.values)))
+        elif self._batch.route.stored_format == "txt":
+            parts = iter([(1, rows)])
         else:
-            self._put(columns + len(COLUMNS), self._columns.rows(rows))
+            parts = iter([(1, rows.with_values(list(map(quoted, rows.values))))])
+        for columns, part in parts:
+            if self._columns is None:
+                self._put(columns, [value + b"\n" for value in part.values])
+            else:
+                self._put(columns + len(COLUMNS), self._columns.rows(part))
 
     def _put(self, columns: int, lines: list[bytes]) -> None:
         if columns not in self._writers:

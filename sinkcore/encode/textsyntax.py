@@ -32,7 +32,7 @@ class Syntax:
     delimiter: bytes
     row: re.Pattern[bytes]
     columns: Callable[[bytes], int]
-    special: bytes
+    special: tuple[bytes, ...]
     at_fault: Callable[[bytes, int], str]
 
     def all_rows(self, values: Sequence[bytes]) -> bool:
@@ -40,7 +40,7 @@ class Syntax:
         joined = b"\n".join(values)
         if not joined.isascii() and (_MARK in joined or invalid_utf8_at(joined) is not None):
             return False
-        if joined.count(b"\n") == len(values) - 1 and not any(byte in joined for byte in self._special_bytes()):
+        if joined.count(b"\n") == len(values) - 1 and not any(each in joined for each in self.special):
             return True
         return all(map(self.row.fullmatch, values))
 
@@ -64,9 +64,6 @@ class Syntax:
             rows.append(value[start:end])
             start = len(value) if line_break is None else line_break.end()
         return rows
-
-    def _special_bytes(self) -> list[bytes]:
-        return [self.special[at : at + 1] for at in range(len(self.special))]
 
 
 def utf8_fault(value: bytes) -> Fault | None:
@@ -105,7 +102,7 @@ def _quoted(delimiter: bytes) -> Syntax:
             return "a quote that is never closed" if begins_field else "a quote inside a field without quotes"
         return "text behind a closing quote"
 
-    return Syntax(delimiter, row, columns, b'"\r', at_fault)
+    return Syntax(delimiter, row, columns, (b'"', b"\r"), at_fault)
 
 
 def _escaped(delimiter: bytes) -> Syntax:
@@ -125,7 +122,7 @@ def _escaped(delimiter: bytes) -> Syntax:
             return "a carriage return"
         return 'a field that begins with a quote; write \\"'
 
-    return Syntax(delimiter, row, columns, b'\\"\r', at_fault)
+    return Syntax(delimiter, row, columns, (b"\\", b'"', b"\r"), at_fault)
 
 
 SYNTAXES = {name: (_escaped if name == "tsve" else _quoted)(delimiter) for name, delimiter in DELIMITERS.items()}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from functools import cache
+from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from sinkcore.schemas.avro import Node
 
+_FINGERPRINTS_KEPT = 256
 _EMPTY = 0xC15D213AA4D7A795
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.]|(?<![^.])(?=[0-9.]|\Z)")
 
@@ -22,74 +23,61 @@ def to_json(node: Node, taken: Collection[str] = ()) -> Any:
     A type whose name is then another one's, or `taken`, gets underscores behind it; so do letters that names in
     Avro cannot have, for some readers give up there.
     """
-    return _write(node, _Names(node.name.rpartition(".")[0], taken), canonical=False)
+    namespace = node.name.rpartition(".")[0]
+    names = set(taken)
+
+    def new_name(name: str) -> str:
+        full = name if "." in name or not namespace else f"{namespace}.{name}"
+        full = _NOT_IN_A_NAME.sub("_", full)
+        while full in names:
+            full += "_"
+        names.add(full)
+        return full
+
+    return _write(node, new_name, {}, lambda node: node.logical)
 
 
+@lru_cache(maxsize=_FINGERPRINTS_KEPT)
 def fingerprint(node: Node) -> bytes:
     """The CRC-64-AVRO fingerprint of the schema's canonical form, as single-object encoding has it: 8 bytes.
 
     Source: the Avro specification, "Parsing Canonical Form for Schemas" and "Schema Fingerprints".
     """
-    table = _table()
+    canonical = _write(node, str, {}, lambda _: {})
     found = _EMPTY
-    for byte in msgspec.json.encode(_write(node, _Names("", None), canonical=True)):
-        found = (found >> 8) ^ table[(found ^ byte) & 0xFF]
+    for byte in msgspec.json.encode(canonical):
+        found ^= byte
+        for _ in range(8):
+            found = (found >> 1) ^ (_EMPTY & -(found & 1))
     return found.to_bytes(8, "little")
 
 
-class _Names:
-    """The names under which types are written: each has one of its own, or the schema's where none are `taken`."""
+def _write(
+    node: Node, new_name: Callable[[str], str], known: dict[int, str], extra_of: Callable[[Node], dict[str, Any]]
+) -> Any:
+    """A type; those with a name in full where they come first, and by the name that they have in `known` then."""
 
-    def __init__(self, namespace: str, taken: Collection[str] | None) -> None:
-        self._namespace = namespace
-        self._taken = None if taken is None else set(taken)
-        self.known: dict[int, str] = {}
-
-    def add(self, node: Node) -> str:
-        """The name of a type that was not written before."""
-        self.known[id(node)] = node.name if self._taken is None else self._new(node.name, self._taken)
-        return self.known[id(node)]
-
-    def _new(self, name: str, taken: set[str]) -> str:
-        full = name if "." in name or not self._namespace else f"{self._namespace}.{name}"
-        full = _NOT_IN_A_NAME.sub("_", full)
-        while full in taken:
-            full += "_"
-        taken.add(full)
-        return full
-
-
-def _write(node: Node, names: _Names, *, canonical: bool) -> Any:
     def inner(other: Node) -> Any:
-        return _write(other, names, canonical=canonical)
+        return _write(other, new_name, known, extra_of)
 
     if node.type == "union":
         return [inner(branch) for branch in node.branches]
-    if id(node) in names.known:
-        return names.known[id(node)]
-    full = names.add(node) if node.name else ""
-    extra = {} if canonical else node.logical
+    if id(node) in known:
+        return known[id(node)]
+    text: dict[str, Any] = {}
+    if node.name:
+        text["name"] = known[id(node)] = new_name(node.name)
     # In the order that the canonical form wants: name, type, fields, symbols, items, values, size.
+    text["type"] = node.type
     if node.type == "record":
-        fields = [{"name": name, "type": inner(of_field)} for name, of_field in node.fields]
-        return {"name": full, "type": "record", "fields": fields, **extra}
-    if node.type == "enum":
-        return {"name": full, "type": "enum", "symbols": node.symbols, **extra}
-    if node.type == "fixed":
-        return {"name": full, "type": "fixed", "size": node.size, **extra}
-    if node.type == "array":
-        return {"type": "array", "items": inner(node.content), **extra}
-    if node.type == "map":
-        return {"type": "map", "values": inner(node.content), **extra}
-    return {"type": node.type, **extra} if extra else node.type
-
-
-@cache
-def _table() -> list[int]:
-    table = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ (_EMPTY & -(value & 1))
-        table.append(value)
-    return table
+        text["fields"] = [{"name": name, "type": inner(of_field)} for name, of_field in node.fields]
+    elif node.type == "enum":
+        text["symbols"] = node.symbols
+    elif node.type == "array":
+        text["items"] = inner(node.content)
+    elif node.type == "map":
+        text["values"] = inner(node.content)
+    elif node.type == "fixed":
+        text["size"] = node.size
+    text |= extra_of(node)
+    return text if len(text) > 1 else node.type

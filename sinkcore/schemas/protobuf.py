@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from google.protobuf import descriptor_pool, message_factory
@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from sinkcore.schemas import Schema, SchemaError
 
-_ROOT = "schema.proto"
+_ROOT = "kafka_adx_sink/schema.proto"  # a name under which nobody imports anything
 _WELL_KNOWN = "google/protobuf/"
 
 
@@ -39,18 +39,35 @@ _BUILT_IN = {"confluent/meta.proto": FileDescriptorProto(), "confluent/type/deci
 
 
 class Messages:
-    """The message types of one schema, with everything that they refer to."""
+    """The message types of some files, by their names, and of those that everybody has.
 
-    def __init__(self, schema: Schema) -> None:
-        """Raises SchemaError: it is none, or does not hold together."""
+    Raises:
+        SchemaError: they do not hold together.
+    """
+
+    def __init__(self, files: Mapping[str, FileDescriptorProto]) -> None:
         self.pool = descriptor_pool.DescriptorPool()
+        self._files = files
         self._added: set[str] = set()
         try:
-            self._root = self._from_registry(schema) if schema.kind == "PROTOBUF" else FileDescriptorProto()
+            for name in files:
+                self._add(name)
+        except (TypeError, KeyError, ValueError):
+            raise SchemaError("its files do not hold together; a set is made with --include_imports") from None
+
+    @staticmethod
+    def of_schema(schema: Schema) -> Messages:
+        """Those of a registry's schema and of its references, each under the name by which it is imported.
+
+        Raises:
+            SchemaError: it is none, or does not hold together.
+        """
+        files: dict[str, FileDescriptorProto] = {}
+        try:
+            _collect(schema, _ROOT, files)
         except (DecodeError, ValueError):
             raise SchemaError("it is no compiled Protobuf file") from None
-        except (TypeError, KeyError):
-            raise SchemaError("it does not hold together with what it refers to") from None
+        return Messages(files)
 
     @staticmethod
     def of_set(text: str) -> Messages:
@@ -59,26 +76,20 @@ class Messages:
         Raises:
             SchemaError: it is none, or does not hold together.
         """
-        found = Messages(Schema("JSON", ""))
         try:
             files = FileDescriptorSet.FromString(base64.b64decode(text, validate=True)).file
-            for file in _in_order(files):
-                for name in file.dependency:
-                    found._import(name)
-                found._add(file)
         except (DecodeError, ValueError):
             raise SchemaError("it is no descriptor set") from None
-        except TypeError:
-            raise SchemaError("its files do not hold together; make it with --include_imports") from None
-        return found
+        return Messages({file.name: file for file in files})
 
     def at(self, indexes: Sequence[int]) -> type[Message] | None:
-        """The type at these indexes, from the outermost inwards; None if there is none.
+        """The type at these indexes of a registry's schema, from the outermost inwards; None if there is none.
 
         Entries of maps do not count. Source: Confluent's clients count the messages that the text declares.
         """
-        names = [self._root.package] if self._root.package else []
-        declared = list(self._root.message_type)
+        root = self._files[_ROOT]
+        names = [root.package] if root.package else []
+        declared = list(root.message_type)
         for index in indexes:
             if not 0 <= index < len(declared):
                 return None
@@ -94,65 +105,40 @@ class Messages:
             return None
         return message_factory.GetMessageClass(found)
 
-    def _from_registry(self, schema: Schema) -> FileDescriptorProto:
-        self._references(schema, 0)
-        root = FileDescriptorProto.FromString(base64.b64decode(schema.text, validate=True))
-        root.name = _ROOT
-        for name in root.dependency:
-            self._import(name)
-        self._add(root)
-        return root
-
-    def _references(self, schema: Schema, depth: int) -> None:
-        """Files are added after those that they import, each under the name by which it is imported."""
-        for reference in schema.references:
-            self._references(reference.schema, depth + 1)
-            if reference.name not in self._added:
-                file = FileDescriptorProto.FromString(base64.b64decode(reference.schema.text, validate=True))
-                file.name = reference.name
-                for name in file.dependency:
-                    self._import(name)
-                self._add(file)
-
-    def _import(self, name: str) -> None:
-        """A file that nobody refers to, because everybody has it."""
+    def _add(self, name: str) -> None:
+        """A file, behind those that it imports. The pool complains of one that is missing, or imports itself."""
         if name in self._added:
             return
-        if name in _BUILT_IN:
-            file = FileDescriptorProto()
-            file.CopyFrom(_BUILT_IN[name])
-            file.name = name
-            self._add(file)
-        elif name.startswith(_WELL_KNOWN):
-            try:
-                module = import_module(f"google.protobuf.{name[len(_WELL_KNOWN) : -len('.proto')]}_pb2")
-            except ImportError:
-                raise SchemaError("it imports a file of google/protobuf that is not there") from None
-            file = FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
-            for other in file.dependency:
-                self._import(other)
-            self._add(file)
-
-    def _add(self, file: FileDescriptorProto) -> None:
-        if file.name not in self._added:
-            self.pool.Add(file)
-            self.pool.FindFileByName(file.name)
-            self._added.add(file.name)
+        self._added.add(name)
+        file = self._files[name] if name in self._files else _known_to_all(name)
+        if file is None:
+            return
+        for imported in file.dependency:
+            self._add(imported)
+        self.pool.Add(file)
+        self.pool.FindFileByName(name)
 
 
-def _in_order(files: Sequence[FileDescriptorProto]) -> list[FileDescriptorProto]:
-    """Each file behind those that it imports."""
-    by_name = {file.name: file for file in files}
-    found: dict[str, FileDescriptorProto] = {}
+def _collect(schema: Schema, name: str, files: dict[str, FileDescriptorProto]) -> None:
+    if name in files:
+        return
+    files[name] = FileDescriptorProto.FromString(base64.b64decode(schema.text, validate=True))
+    files[name].name = name
+    for reference in schema.references:
+        _collect(reference.schema, reference.name, files)
 
-    def visit(file: FileDescriptorProto, above: frozenset[str]) -> None:
-        if file.name in above:
-            raise SchemaError("its files import each other")
-        for name in file.dependency:
-            if name in by_name and name not in found:
-                visit(by_name[name], above | {file.name})
-        found[file.name] = file
 
-    for file in files:
-        visit(file, frozenset())
-    return list(found.values())
+def _known_to_all(name: str) -> FileDescriptorProto | None:
+    """A file that needs no reference, because everybody has it."""
+    if name in _BUILT_IN:
+        file = FileDescriptorProto()
+        file.CopyFrom(_BUILT_IN[name])
+        file.name = name
+        return file
+    if not name.startswith(_WELL_KNOWN):
+        return None
+    try:
+        module = import_module(f"google.protobuf.{name[len(_WELL_KNOWN) : -len('.proto')]}_pb2")
+    except ImportError:
+        raise SchemaError("it imports a file of google/protobuf that is not there") from None
+    return FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb)
