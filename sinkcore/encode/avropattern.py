@@ -11,7 +11,7 @@ from sinkcore.schemas.avro import Node
 from sinkcore.schemas.avrological import range_of
 
 LENGTHS = 40
-"""Strings up to this length, less one, are in a pattern, those of text if they are ASCII."""
+"""Strings up to this length, less one, are in a pattern."""
 STRINGS_MAX = 32
 """Strings in one pattern; each costs time to compile."""
 TYPES_MAX = 256
@@ -31,16 +31,17 @@ _REGULAR = {
     "float": b".{4}",
     "double": b".{8}",
 }
-_STRINGS = {
-    "string": b"(?:%b)" % b"|".join(b"\\x%02x[\\x00-\\x7f]{%d}" % (2 * n, n) for n in range(LENGTHS)),
-    "bytes": b"(?:%b)" % b"|".join(b"\\x%02x.{%d}" % (2 * n, n) for n in range(LENGTHS)),
-}
+_ASCII = b"(?:%b)" % b"|".join(b"\\x%02x[\\x00-\\x7f]{%d}" % (2 * n, n) for n in range(LENGTHS))
+_BYTES = b"(?:%b)" % b"|".join(b"\\x%02x.{%d}" % (2 * n, n) for n in range(LENGTHS))
 
 
-def pattern_of(node: Node) -> bytes | None:
-    """A pattern that matches nothing but values of the type, though not all of them; None where there is none."""
+def pattern_of(node: Node, *, ascii_only: bool) -> bytes | None:
+    """A pattern that matches nothing but values of the type, though not all of them; None where there is none.
+
+    Unless it is `ascii_only`, it takes any bytes for text, and has each, with its length before it, as a group.
+    """
     try:
-        return _Maker().pattern(node, 0)
+        return _Maker({"string": _ASCII if ascii_only else b"(%b)" % _BYTES, "bytes": _BYTES}).pattern(node, 0)
     except _Irregular:
         return None
 
@@ -52,14 +53,15 @@ class _Irregular(Exception):  # noqa: N818 - a finding, not an error
 class _Maker:
     """Makes one pattern; counts how many more strings and types it may hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: dict[str, bytes]) -> None:
+        self._texts = texts
         self._strings = STRINGS_MAX
         self._types = TYPES_MAX
 
     def pattern(self, node: Node, level: int) -> bytes:
         """The part for values of this type."""
         self._types -= 1
-        self._strings -= node.type in _STRINGS
+        self._strings -= node.type in self._texts
         if self._types < 0 or self._strings < 0 or level > _LEVELS_MAX:
             raise _Irregular
         limits = range_of(node.type, node.logical)
@@ -67,8 +69,8 @@ class _Maker:
             return _within(*limits)
         if node.type in _REGULAR:
             return _REGULAR[node.type]
-        if node.type in _STRINGS:
-            return _STRINGS[node.type]
+        if node.type in self._texts:
+            return self._texts[node.type]
         if node.type == "fixed" and node.size <= _FIXED_MAX_BYTES:
             return b".{%d}" % node.size
         if node.type == "enum":

@@ -6,7 +6,7 @@ A record that is too short or too long would shift every record behind it in its
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sinkcore.encode import avrosteps
 from sinkcore.encode.avrobytes import INT_BYTES_MAX, LONG_BYTES_MAX, Misfit
@@ -35,20 +35,22 @@ class Walker:
 
     def __init__(self, root: Node) -> None:
         self._step = _Compiler().step(root)
-        pattern = pattern_of(root)
-        self._whole = None if pattern is None else re.compile(pattern, re.DOTALL).fullmatch
+        self._ascii, self._any = (_whole(root, ascii_only=ascii_only) for ascii_only in (True, False))
 
     def fit(self, values: Sequence[bytes]) -> bool:
         """Whether all of `values` are records of the schema."""
-        if self._whole is not None and all(map(self._whole, values)):
+        if self._ascii is not None and all(map(self._ascii, values)):
             return True
         return not any(map(self.fault, values))
 
     def fault(self, value: bytes) -> Fault | None:
         """Why `value` is no record of the schema, or None."""
-        if self._whole is not None and self._whole(value) is not None:
-            return None
+        found = self._any(value) if self._any is not None else None
         try:
+            if found is not None:
+                # Before each text stands its length, a byte of ASCII: two bad ones cannot make a good one.
+                b"".join(filter(None, found.groups())).decode()
+                return None
             end = self._step(value, 0)
             if end > len(value):
                 raise IndexError
@@ -65,6 +67,11 @@ class Walker:
         return None
 
 
+def _whole(root: Node, *, ascii_only: bool) -> Callable[[bytes], re.Match[bytes] | None] | None:
+    pattern = pattern_of(root, ascii_only=ascii_only)
+    return None if pattern is None else re.compile(pattern, re.DOTALL).fullmatch
+
+
 class _Compiler:
     """Steps of a schema's types. A record that occurs again, inside itself too, is compiled once."""
 
@@ -78,7 +85,9 @@ class _Compiler:
             return _STEPS[node.type]
         if node.type in ("int", "long"):
             bytes_max = INT_BYTES_MAX if node.type == "int" else LONG_BYTES_MAX
-            return avrosteps.number(pattern_of(node), range_of(node.type, node.logical), bytes_max)
+            return avrosteps.number(
+                pattern_of(node, ascii_only=True), range_of(node.type, node.logical), bytes_max
+            )
         if self._empty_values(node):
             return _STEPS["null"]
         if node.type == "record":
