@@ -84,6 +84,7 @@ class Gap:
 
 
 Cursor = Position | Gap
+_NO_PROPERTIES = {"id", "key", "partition", "etag"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +106,9 @@ def key_of(group: str) -> str:
     return re.sub(rb"[^A-Za-z0-9._-]", lambda found: b"=%02X" % found[0][0], group.encode()).decode()
 
 
-def topic_values(topic: TopicRow) -> dict[str, Any]:
-    """The properties of the topic's row."""
-    return {
-        "topic": topic.topic,
-        "topic_id": topic.topic_id,
-        "partitions": topic.partitions,
-        "start": topic.start,
-        "sparse": topic.sparse,
-        "pending": topic.pending,
-        "probes": topic.probes,
-        "started_ms": topic.started_ms,
-        "made_again_ms": topic.made_again_ms,
-        "version": topic.version,
-    }
+def properties_of(row: TopicRow | Position | Gap | Segment) -> dict[str, Any]:
+    """The row's properties: its fields, without its ETag and what its key says."""
+    return {name: getattr(row, name) for name in row.__slots__ if name not in _NO_PROPERTIES}
 
 
 def readable(group_key: str, row: Row, read: Callable[[Row], T]) -> T:
@@ -157,14 +147,8 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
     if isinstance(cursor, Gap):
         if cursor.next_offset >= cursor.end_offset:
             return rows.delete(cursor.key, cursor.etag)
-        return rows.replace(cursor.key, gap_values(cursor), cursor.etag)
-    key = position_key(cursor.partition)
-    values: dict[str, Any] = {
-        "next_offset": cursor.next_offset,
-        "kept_from": cursor.kept_from,
-        "topic_id": cursor.topic_id,
-        "segment": segment_id,
-    }
+        return rows.replace(cursor.key, properties_of(cursor), cursor.etag)
+    key, values = position_key(cursor.partition), properties_of(cursor) | {"segment": segment_id}
     return rows.replace(key, values, cursor.etag) if cursor.etag else rows.create(key, values)
 
 
@@ -186,17 +170,6 @@ def gap_key(gap: Gap, segment_id: str) -> str:
     return f"g-{gap.partition:010}-{gap.next_offset:019}-{segment_id}"
 
 
-def gap_values(gap: Gap) -> dict[str, Any]:
-    """The properties of a gap's row."""
-    return {
-        "next_offset": gap.next_offset,
-        "end_offset": gap.end_offset,
-        "why": gap.why,
-        "held": gap.held,
-        "tries": gap.tries,
-    }
-
-
 def gap_of(row: Row) -> Gap:
     """A gap's row, read."""
     found = {**row.values, "partition": int(row.key.split("-")[1]), "key": row.key, "etag": row.etag}
@@ -207,26 +180,9 @@ def gap_of(row: Row) -> Gap:
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
-    """The properties of a segment's row."""
-    return {
-        "topic": segment.topic,
-        "ranges": ranges_to_json(segment.ranges),
-        "replay": segment.replay,
-        "topic_id": segment.topic_id,
-        "records": segment.records,
-        **changing_values(segment),
-    }
-
-
-def changing_values(segment: Segment) -> dict[str, Any]:
-    """Those of its properties that change after the commit."""
-    return {
-        "state": segment.state,
-        "blobs": blobs_to_json(segment.blobs),
-        "dead_letters": segment.dead_letters,
-        "attempts": segment.attempts,
-        "waiting": segment.waiting,
-    }
+    """The properties of a segment's row; its lists are JSON."""
+    lists = {"ranges": ranges_to_json(segment.ranges), "blobs": blobs_to_json(segment.blobs)}
+    return properties_of(segment) | lists
 
 
 def segment_of(row: Row) -> Segment:

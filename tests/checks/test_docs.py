@@ -20,9 +20,7 @@ from sinkcore.ledger_rows import (
     Position,
     TopicRow,
     cursor_operation,
-    gap_values,
-    segment_values,
-    topic_values,
+    properties_of,
 )
 from sinkcore.segment import Segment
 from sinkcore.settings import KNOWN
@@ -161,10 +159,10 @@ def test_the_page_on_the_ledger_has_every_row_with_its_properties() -> None:
 
     assert documented == {
         "p": set(cursor_operation(Position(0, 0, 0), "").values),
-        "s": {*segment_values(Segment("", "", (), (), 0, 0)), "claimed_by"},
+        "s": {*properties_of(Segment("", "", (), (), 0, 0)), "claimed_by"},
         "o": set(),
-        "g": set(gap_values(Gap(0, 0, 0, ""))),
-        "t": set(topic_values(TopicRow("", "", 0, ""))),
+        "g": set(properties_of(Gap(0, 0, 0, ""))),
+        "t": set(properties_of(TopicRow("", "", 0, ""))),
         "in": {"topic", "consumer_group"},
     }
 
