@@ -8,7 +8,7 @@ from dataclasses import replace
 from sinkcore.clock import Deadline
 from sinkcore.cursors import drained
 from sinkcore.ledger_rows import RELEASED, REPLAY, Cursor, Gap, Position
-from sinkcore.records import Slice, slices_of
+from sinkcore.records import slice_of
 from sinkcore.sink import Sink, Topic
 from sinkcore.telemetry import event
 
@@ -89,8 +89,7 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
             if isinstance(cursor, Gap):
                 topic.ledger.move([replace(cursor, tries=cursor.tries + 1)])
             break
-        slices = slices_of(answer.events)
-        found = slices[0] if slices else Slice(cursor.partition, [], [], [])
+        found = slice_of(cursor.partition, answer.events)
         if answer.lost:
             # Before the commit: who dies behind it could not say it. Who does not get through says it again.
             event(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sinkcore.cursors import Known, joined
+from sinkcore.cursors import Known, with_records
 from sinkcore.errors import TransientError
-from sinkcore.ledger_rows import Position
-from sinkcore.records import Slice, slices_of
+from sinkcore.ledger_rows import Gap
+from sinkcore.records import Slice, slice_of
 from sinkcore.telemetry import event
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ WHOLE_BUDGET_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A batch with what Kafka had in its holes, what is known of the rest, and whether a hole was proven empty."""
+    """By partition the slices that have more records now, and what is known of offsets that are not in hand; and
+    whether a hole was proven empty."""
 
-    slices: list[Slice]
+    slices: dict[int, Slice]
     known: dict[int, Known]
     proven_empty: bool
 
 
 def ask_before(
-    kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], positions: Mapping[int, Position]
+    kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]
 ) -> Explained:
     """For a topic in which holes are normal: those before each slice are asked of Kafka, all at once, and those
     inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
@@ -54,22 +56,20 @@ def ask_before(
         if committed.get(s.partition, 0) <= s.offsets[0] and low.get(s.partition, 0) <= s.offsets[0]
     }
     asked = {
-        s.partition: (positions[s.partition].next_offset, s.offsets[0])
+        s.partition: (gaps[s.partition].next_offset, s.offsets[0])
         for s in slices
-        if positions[s.partition].next_offset < s.offsets[0]
+        if gaps[s.partition].next_offset < s.offsets[0]
     }
     return _explain(kafka, topic, slices, asked, trusted)
 
 
-def ask_first(
-    kafka: KafkaLog, topic: str, slices: Sequence[Slice], positions: Mapping[int, Position]
-) -> Explained:
+def ask_first(kafka: KafkaLog, topic: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]) -> Explained:
     """For a topic that shows many holes for the first time: the first one of each such slice is asked of Kafka."""
     asked = {}
     for piece in slices:
-        hole = _first_hole(piece, positions[piece.partition].next_offset)
-        if hole is not None and holes_in(piece) > HOLES_MAX:
-            asked[piece.partition] = hole
+        if holes_in(piece) > HOLES_MAX:
+            first = gaps[piece.partition].next_offset
+            asked[piece.partition] = first, piece.offsets[bisect_left(piece.offsets, first)]
     return _explain(kafka, topic, slices, asked, set())
 
 
@@ -89,9 +89,9 @@ def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> lis
     )
     if any(answer.why == "unanswered" for answer in answers.values()):
         raise TransientError(f"{topic}: Kafka did not say what a batch of a topic made again is; it comes again")
-    found = {p: slices_of(answer.events) for p, answer in answers.items()}
+    found = {p: slice_of(p, answer.events) for p, answer in answers.items()}
     for piece in slices:
-        if piece.values != [value for now in found[piece.partition] for value in now.values]:
+        if piece.values != found[piece.partition].values:
             event(
                 "earlier_records_dropped",
                 logging.WARNING,
@@ -100,21 +100,12 @@ def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> lis
                 next_offset=piece.offsets[0],
                 end_offset=piece.offsets[-1] + 1,
             )
-    return [piece for s in slices for piece in found[s.partition]]
+    return [found[s.partition] for s in slices if found[s.partition].offsets]
 
 
 def holes_in(piece: Slice) -> int:
     """How many times an offset of the slice does not follow the one before."""
     return sum(after != before + 1 for before, after in zip(piece.offsets, piece.offsets[1:], strict=False))
-
-
-def _first_hole(piece: Slice, position: int) -> tuple[int, int] | None:
-    expected = position
-    for offset in piece.offsets:
-        if offset > expected:
-            return expected, offset
-        expected = max(expected, offset + 1)
-    return None
 
 
 def _explain(
@@ -126,18 +117,14 @@ def _explain(
 ) -> Explained:
     limits = {"budget_s": ASK_BUDGET_S, "max_records": ASK_RECORDS_MAX, "max_bytes": ASK_BYTES_MAX}
     answers = kafka.read(topic, asked, **limits) if asked else {}  # type: ignore[arg-type]
-    explained, known, empty = [], {}, False
+    by_partition, known, proven_empty = {}, {}, False
     for piece in slices:
-        answer = answers.get(piece.partition)
-        inner = piece.partition in trusted
-        if answer is None or answer.lost:
-            # What retention took is counted by the sweeper, in one place: it stays a gap.
-            explained.append(piece)
-            known[piece.partition] = Known(inner=inner)
-            continue
-        found = slices_of(answer.events)
-        explained.append(joined(piece, found[0]) if found else piece)
-        known[piece.partition] = Known(answer.next_offset, inner)
-        first, end = asked[piece.partition]
-        empty = empty or (answer.next_offset >= end and len(answer.events) < end - first)
-    return Explained(explained, known, empty)
+        p = piece.partition
+        answer, known[p] = answers.get(p), Known(inner=p in trusted)
+        # What retention took is counted by the sweeper, in one place: it stays a gap.
+        if answer is not None and not answer.lost:
+            first, end = asked[p]
+            by_partition[p] = with_records(piece, first, end, slice_of(p, answer.events))
+            known[p] = Known(answer.next_offset, p in trusted)
+            proven_empty |= answer.next_offset >= end and len(answer.events) < end - first
+    return Explained(by_partition, known, proven_empty)

@@ -122,10 +122,12 @@ def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
     by_partition: dict[int, list[func.KafkaEvent]] = {}
     for partition, run in groupby(events, columns.partition):
         by_partition.setdefault(partition, []).extend(run)
-    return [_slice(partition, by_partition[partition], columns) for partition in sorted(by_partition)]
+    return [slice_of(partition, by_partition[partition]) for partition in sorted(by_partition)]
 
 
-def _slice(partition: int, events: list[func.KafkaEvent], columns: Columns) -> Slice:
+def slice_of(partition: int, events: list[func.KafkaEvent]) -> Slice:
+    """Those records of a batch that are of one partition, as `slices_of` has them."""
+    columns = columns_of(events)
     offsets = list(map(columns.offset, events))
     ran_back = not all(map(lt, offsets, offsets[1:]))
     if ran_back:

@@ -184,22 +184,19 @@ class Sink:
         if self._is_made_again(topic, slices, positions):
             slices = as_kafka_has_it(self.kafka, topic.name, slices)
         moves = moves_of(slices, positions)
-        holed = {move.cursor.partition for move in moves if move.gap is not None}
-        if not holed:
-            return moves
-        slices = [s for s in slices if s.offsets[-1] >= positions[s.partition].next_offset]
-        suspects = [s for s in slices if s.partition in holed]
-        if topic.row.sparse:
-            explained = ask_before(self.kafka, topic.name, topic.group, suspects, positions)
+        gaps = {move.gap.partition: move.gap for move in moves if move.gap is not None}
+        suspects = [s for s in slices if s.partition in gaps]
+        if suspects and topic.row.sparse:
+            explained = ask_before(self.kafka, topic.name, topic.group, suspects, gaps)
         elif any(holes_in(piece) > HOLES_MAX for piece in suspects):
-            explained = ask_first(self.kafka, topic.name, suspects, positions)
+            explained = ask_first(self.kafka, topic.name, suspects, gaps)
             if explained.proven_empty:
                 self.mark_sparse(topic)
-                explained = ask_before(self.kafka, topic.name, topic.group, suspects, positions)
+                explained = ask_before(self.kafka, topic.name, topic.group, suspects, gaps)
         else:
             return moves
-        sound = [s for s in slices if s.partition not in holed]
-        return moves_of(sorted([*sound, *explained.slices], key=_partition), positions, explained.known)
+        now = [explained.slices.get(s.partition, s) for s in slices]
+        return moves_of(now, positions, explained.known)
 
     def _is_made_again(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> bool:
         """Whether the records may be of an earlier topic of this name; a position tells before the topic's row."""
@@ -305,7 +302,3 @@ def _still_there(topic: Topic) -> TopicRow:
             "begin anew, stop the app and run `python -m sinkctl start`"
         )
     return row
-
-
-def _partition(piece: Slice) -> int:
-    return piece.partition
