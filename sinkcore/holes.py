@@ -12,7 +12,7 @@ from sinkcore.cursors import Known, with_records
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
 from sinkcore.records import Slice, slice_of
-from sinkcore.telemetry import event
+from sinkcore.telemetry import event, span
 
 if TYPE_CHECKING:
     from sinkcore.gaps import KafkaLog
@@ -92,14 +92,8 @@ def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> lis
     found = {p: slice_of(p, answer.events) for p, answer in answers.items()}
     for piece in slices:
         if piece.values != found[piece.partition].values:
-            event(
-                "earlier_records_dropped",
-                logging.WARNING,
-                topic=topic,
-                partition=piece.partition,
-                next_offset=piece.offsets[0],
-                end_offset=piece.offsets[-1] + 1,
-            )
+            offsets = piece.partition, piece.offsets[0], piece.offsets[-1] + 1
+            event("earlier_records_dropped", logging.WARNING, topic=topic, **span(*offsets))
     return [found[s.partition] for s in slices if found[s.partition].offsets]
 
 

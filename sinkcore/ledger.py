@@ -79,9 +79,11 @@ class Ledger:
         """The position of every partition that has one."""
         return {position.partition: position for position in self._all("p-", position_of)}
 
-    def position(self, partition: int) -> Position | None:
-        """The partition's position; None if it has none."""
-        return self._one(position_key(partition), position_of)
+    def cursor(self, cursor: Cursor) -> Cursor | None:
+        """The cursor as it is now, under its new ETag; None once it is gone."""
+        if isinstance(cursor, Gap):
+            return self.gap(cursor.key)
+        return self._one(position_key(cursor.partition), position_of)
 
     def gaps(self) -> list[Gap]:
         """The gaps that wait to be settled against Kafka, by partition and offset."""

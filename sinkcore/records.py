@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter, lt, methodcaller
 from typing import TYPE_CHECKING
@@ -158,10 +159,14 @@ def record_of(event: func.KafkaEvent) -> Record:
     )
 
 
-def timestamp_of(timestamp_ms: int) -> str:
-    """What `timestamp_ms_of` reads: ISO text in UTC as the trigger has it."""
-    moment = _EPOCH + timestamp_ms * _MILLISECOND
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@lru_cache(maxsize=1_024)
+def timestamp_of(timestamp_ms: int) -> str | None:
+    """What `timestamp_ms_of` reads: the trigger's ISO text in UTC; None for a time that no calendar has."""
+    try:
+        moment = (_EPOCH + timestamp_ms * _MILLISECOND).replace(tzinfo=None)
+    except OverflowError:
+        return None
+    return moment.isoformat(timespec="milliseconds").rstrip("0").rstrip(".") + "Z"
 
 
 def timestamp_ms_of(timestamp: str | None) -> int:

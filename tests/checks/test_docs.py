@@ -123,9 +123,10 @@ def logged_events() -> dict[str, set[str]]:
 
 
 def keys_of(tree: ast.Module, value: ast.expr) -> set[str]:
-    """The keys of `**value`, a call of a function in the same module that returns a literal."""
+    """The keys of `**value`, a call of `span`, or of a function in the same module, that returns a literal."""
     assert isinstance(value, ast.Call), ast.unparse(value)
-    (made,) = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == ast.unparse(value.func)]
+    body = [*tree.body, *ast.parse((ROOT / "sinkcore" / "telemetry.py").read_text()).body]
+    (made,) = [f for f in body if isinstance(f, ast.FunctionDef) and f.name == ast.unparse(value.func)]
     (returned,) = [node.value for node in ast.walk(made) if isinstance(node, ast.Return)]
     assert isinstance(returned, ast.Dict), ast.unparse(made)
     return {ast.literal_eval(key) for key in returned.keys if key is not None}
