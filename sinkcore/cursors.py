@@ -27,28 +27,16 @@ class Move:
     cursor: Cursor
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a partition's offsets that are not in hand: those below `settled` do not exist, and where
-    `inner` is set, neither do those between records in hand."""
-
-    settled: int = 0
-    inner: bool = False
-
-
-def moves_of(
-    slices: Iterable[Slice], positions: Mapping[int, Position], known: Mapping[int, Known] | None = None
-) -> list[Move]:
+def moves_of(slices: Iterable[Slice], positions: Mapping[int, Position]) -> list[Move]:
     """What is left to take of `slices`, partition by partition; nothing for one that is all below its position.
 
     Every partition has a position.
     """
-    known = known or {}
-    found = (_move(piece, positions[piece.partition], known.get(piece.partition, Known())) for piece in slices)
+    found = (_move(piece, positions[piece.partition]) for piece in slices)
     return [move for move in found if move is not None]
 
 
-def _move(piece: Slice, position: Position, known: Known) -> Move | None:
+def _move(piece: Slice, position: Position) -> Move | None:
     """The records before the first missing offset and after the last one; what lies between is asked of Kafka.
 
     All of them lie above a position that is held under its ETag, so nobody else has taken them.
@@ -58,7 +46,7 @@ def _move(piece: Slice, position: Position, known: Known) -> Move | None:
     kept = part_of(piece, bisect_left(piece.offsets, position.next_offset), len(piece.offsets))
     begin, after = position.next_offset, kept.offsets[-1] + 1
     cursor = replace(position, next_offset=after)
-    missing = _missing(kept.offsets, begin, known)
+    missing = _missing(kept, begin)
     if missing is None:
         return Move(kept, (OffsetRange(piece.partition, begin, after),), None, cursor)
     first, end = missing
@@ -68,7 +56,7 @@ def _move(piece: Slice, position: Position, known: Known) -> Move | None:
     return Move(taken, tuple(r for r in ranges if r.first_offset < r.next_offset), gap, cursor)
 
 
-def _missing(offsets: Sequence[int], position: int, known: Known) -> tuple[int, int] | None:
+def _missing(piece: Slice, position: int) -> tuple[int, int] | None:
     """The first missing offset and the one after the last missing one, from `position` on; None without a hole.
 
     | position | offsets      | known      | missing |
@@ -78,14 +66,14 @@ def _missing(offsets: Sequence[int], position: int, known: Known) -> tuple[int, 
     | 5        | 5 6 9        |            | 7..9    |
     | 5        | 5 8 9 12 13  |            | 6..12   |
     | 5        | 5 8 9 12 13  | settled 9  | 10..12  |
-    | 5        | 7 9          | inner      | 5..7    |
+    | 5        | 7 9          | is_dense   | 5..7    |
     """
-    start = max(position, known.settled)
+    offsets, start = piece.offsets, max(position, piece.settled)
     below = bisect_left(offsets, start)
     count = len(offsets) - below
     if count == 0 or offsets[-1] - start + 1 == count:
         return None
-    if known.inner:
+    if piece.is_dense:
         return (start, offsets[below]) if offsets[below] > start else None
     first = next(start + at for at in range(count) if offsets[below + at] != start + at)
     last = len(offsets) - 1
@@ -139,7 +127,7 @@ def part_of(piece: Slice, first: int, end: int) -> Slice:
     if first == 0 and end == len(piece.offsets):
         return piece
     columns = piece.offsets[first:end], piece.values[first:end], piece.events[first:end]
-    return Slice(piece.partition, *columns, piece.ran_back)
+    return Slice(piece.partition, *columns, piece.ran_back, piece.settled, piece.is_dense)
 
 
 def with_records(piece: Slice, first: int, end: int, found: Slice) -> Slice:

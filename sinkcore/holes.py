@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sinkcore.cursors import Known, with_records
+from sinkcore.cursors import with_records
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
 from sinkcore.records import Slice, slice_of
@@ -27,21 +27,11 @@ HOLES_MAX = 8
 WHOLE_BUDGET_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """By partition the slices that have more records now, and what is known of offsets that are not in hand; and
-    whether a hole was proven empty."""
-
-    slices: dict[int, Slice]
-    known: dict[int, Known]
-    proven_empty: bool
-
-
 def ask_before(
     kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]
-) -> Explained:
-    """For a topic in which holes are normal: those before each slice are asked of Kafka, all at once, and those
-    inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
+) -> dict[int, Slice]:
+    """By partition the slices of a topic in which holes are normal, with what Kafka says of those before each, all
+    at once. Those inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
 
     Source: in the first case it can fold a range that was skipped; then it runs backwards, or what the group has
     committed stands above its first offset (docs/delivery.md, "Sparse topics"). In the second the host's consumer
@@ -50,7 +40,7 @@ def ask_before(
     inner = [s for s in slices if s.offsets[-1] - s.offsets[0] + 1 > len(s.offsets) and not s.ran_back]
     committed = kafka.committed(group, topic) if inner else {}
     low = kafka.first_offsets(topic, [s.partition for s in inner]) if inner else {}
-    trusted = {
+    dense = {
         s.partition
         for s in inner
         if committed.get(s.partition, 0) <= s.offsets[0] and low.get(s.partition, 0) <= s.offsets[0]
@@ -60,17 +50,21 @@ def ask_before(
         for s in slices
         if gaps[s.partition].next_offset < s.offsets[0]
     }
-    return _explain(kafka, topic, slices, asked, trusted)
+    explained, _ = _explain(kafka, topic, slices, asked)
+    return {p: replace(piece, is_dense=p in dense) for p, piece in explained.items()}
 
 
-def ask_first(kafka: KafkaLog, topic: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]) -> Explained:
-    """For a topic that shows many holes for the first time: the first one of each such slice is asked of Kafka."""
+def ask_first(
+    kafka: KafkaLog, topic: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]
+) -> tuple[dict[int, Slice], bool]:
+    """Likewise for one that shows many holes for the first time: the first one of each such slice is asked of
+    Kafka. And whether one was proven empty."""
     asked = {}
     for piece in slices:
         if holes_in(piece) > HOLES_MAX:
             first = gaps[piece.partition].next_offset
             asked[piece.partition] = first, piece.offsets[bisect_left(piece.offsets, first)]
-    return _explain(kafka, topic, slices, asked, set())
+    return _explain(kafka, topic, slices, asked)
 
 
 def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> list[Slice]:
@@ -103,22 +97,16 @@ def holes_in(piece: Slice) -> int:
 
 
 def _explain(
-    kafka: KafkaLog,
-    topic: str,
-    slices: Sequence[Slice],
-    asked: Mapping[int, tuple[int, int]],
-    trusted: set[int],
-) -> Explained:
+    kafka: KafkaLog, topic: str, slices: Sequence[Slice], asked: Mapping[int, tuple[int, int]]
+) -> tuple[dict[int, Slice], bool]:
     limits = {"budget_s": ASK_BUDGET_S, "max_records": ASK_RECORDS_MAX, "max_bytes": ASK_BYTES_MAX}
     answers = kafka.read(topic, asked, **limits) if asked else {}  # type: ignore[arg-type]
-    by_partition, known, proven_empty = {}, {}, False
-    for piece in slices:
-        p = piece.partition
-        answer, known[p] = answers.get(p), Known(inner=p in trusted)
+    explained, proven_empty = {piece.partition: piece for piece in slices}, False
+    for p, answer in answers.items():
         # What retention took is counted by the sweeper, in one place: it stays a gap.
-        if answer is not None and not answer.lost:
+        if not answer.lost:
             first, end = asked[p]
-            by_partition[p] = with_records(piece, first, end, slice_of(p, answer.events))
-            known[p] = Known(answer.next_offset, p in trusted)
+            known = with_records(explained[p], first, end, slice_of(p, answer.events))
+            explained[p] = replace(known, settled=answer.next_offset)
             proven_empty |= answer.next_offset >= end and len(answer.events) < end - first
-    return Explained(by_partition, known, proven_empty)
+    return explained, proven_empty

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import TypeVar
@@ -64,8 +65,13 @@ class Ledger:
 
     def start(self, topic: TopicRow) -> TopicRow:
         """The topic is listed for the sweeper and has its row: `topic`, or what another one was faster with."""
-        self._create(TOPICS_PARTITION, self._key, {"topic": topic.topic, "consumer_group": self._group})
-        self._create(self._key, TOPIC_KEY, properties_of(topic))
+        listed = rows.create(self._key, {"topic": topic.topic, "consumer_group": self._group})
+        for partition, row in (
+            (TOPICS_PARTITION, listed),
+            (self._key, rows.create(TOPIC_KEY, properties_of(topic))),
+        ):
+            with suppress(ConflictError):
+                self._table.transact(partition, [row])
         found = self.topic()
         if found is None:
             raise TransientError(f"ledger: {topic.topic} could not be started; the call will be made again")
@@ -167,13 +173,14 @@ class Ledger:
         if not stays_open:
             operations.append(rows.delete(f"o-{segment.id}", opened.open_etag))
         for _ in range(FINISH_ATTEMPTS_MAX):
-            try:
-                self._table.transact(self._key, operations)
-            except (OutcomeUnknownError, TransientError):
-                continue  # Under the same ETags: if the last attempt landed, this one is a conflict.
-            except ConflictError:
-                return self._has_state(segment.id, state)
-            return True
+            with suppress(OutcomeUnknownError, TransientError):
+                try:
+                    self._table.transact(self._key, operations)
+                except ConflictError:
+                    # Under the same ETags: where an attempt before this one has landed, its state is there.
+                    found = self.segment(segment.id)
+                    return found is not None and found.state == state
+                return True
         return False
 
     def claim(self, opened: OpenSegment, claimer: str, *, waiting: bool = False) -> OpenSegment | None:
@@ -182,12 +189,19 @@ class Ledger:
         In the ledger its blobs are in doubt from now on; what is returned holds what is known of them.
         """
         segment = replace(opened.segment, attempts=opened.segment.attempts + 1, waiting=waiting)
-        claimed = self._merge(opened, segment.with_waiting_blobs("staged"), claimed_by=claimer)
+        claimed = self.note(opened, segment.with_waiting_blobs("staged"), claimed_by=claimer)
         return None if claimed is None else replace(claimed, segment=segment)
 
-    def note(self, opened: OpenSegment, segment: Segment) -> OpenSegment | None:
-        """What is known of the segment's blobs is recorded; None if another one has taken it over."""
-        return self._merge(opened, segment)
+    def note(self, opened: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
+        """What is known of the segment's blobs is recorded; None if another has taken it over, or nobody knows.
+
+        Whoever lost a reply here leaves the segment alone until it is old enough to be claimed again.
+        """
+        try:
+            etags = self._table.transact(self._key, [_changed(opened, segment, **stamps)])
+        except (ConflictError, OutcomeUnknownError):
+            return None
+        return replace(opened, segment=segment, etag=etags[0])
 
     def open_segments(self) -> Iterator[OpenSegment]:
         """The segments that are not finished, oldest first."""
@@ -238,15 +252,6 @@ class Ledger:
     def _all(self, prefix: str, read: Callable[[Row], T]) -> list[T]:
         return [readable(self._key, row, read) for row in self._table.rows(self._key, prefix)]
 
-    def _create(self, partition: str, key: str, values: dict[str, str]) -> None:
-        """The row is there, ours or another's."""
-        try:
-            self._table.transact(partition, [rows.create(key, values)])
-        except ConflictError:
-            return
-        except OutcomeUnknownError as error:
-            raise TransientError(f"ledger: {self._group} could not be started; try again") from error
-
     def _try(self, operations: Sequence[Operation]) -> bool:
         """The transaction happened; False where it did not, or nobody knows: whoever asks again sees."""
         try:
@@ -254,21 +259,6 @@ class Ledger:
         except (ConflictError, OutcomeUnknownError):
             return False
         return True
-
-    def _has_state(self, segment_id: str, state: State) -> bool:
-        try:
-            found = self.segment(segment_id)
-        except TransientError:
-            return False
-        return found is not None and found.state == state
-
-    def _merge(self, opened: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
-        try:
-            etags = self._table.transact(self._key, [_changed(opened, segment, **stamps)])
-        except (ConflictError, OutcomeUnknownError):
-            # Whoever lost a reply here leaves the segment alone until it is old enough to be claimed again.
-            return None
-        return replace(opened, segment=segment, etag=etags[0])
 
     def _read_back(self, segment: Segment, error: Exception) -> OpenSegment:
         """The segment of a commit whose reply says nothing, found in the ledger."""

@@ -11,7 +11,7 @@ import msgspec
 
 from sinkcore import transaction as rows
 from sinkcore.errors import LedgerError
-from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_from_json, ranges_to_json
+from sinkcore.segment import Segment, blobs_to_json
 from sinkcore.table import Row
 from sinkcore.transaction import Operation
 
@@ -181,14 +181,14 @@ def gap_of(row: Row) -> Gap:
 
 def segment_values(segment: Segment) -> dict[str, Any]:
     """The properties of a segment's row; its lists are JSON."""
-    lists = {"ranges": ranges_to_json(segment.ranges), "blobs": blobs_to_json(segment.blobs)}
-    return properties_of(segment) | lists
+    ranges = msgspec.json.encode(segment.ranges).decode()
+    return properties_of(segment) | {"ranges": ranges, "blobs": blobs_to_json(segment.blobs)}
 
 
 def segment_of(row: Row) -> Segment:
     """A segment's row, read."""
-    ranges, blobs = ranges_from_json(row.values["ranges"]), blobs_from_json(row.values["blobs"])
-    if not all(0 <= r.first_offset < r.next_offset for r in ranges):
+    lists = {name: msgspec.json.decode(row.values[name]) for name in ("ranges", "blobs")}
+    segment = msgspec.convert({**row.values, **lists, "id": row.key[2:]}, Segment)
+    if not all(0 <= r.first_offset < r.next_offset for r in segment.ranges):
         raise ValueError
-    found = {**row.values, "ranges": ranges, "blobs": blobs, "id": row.key[2:]}
-    return msgspec.convert(found, Segment, from_attributes=True)
+    return segment

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter, lt, methodcaller
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -24,8 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetRange:
+class OffsetRange(NamedTuple):
     """Offsets `[first_offset, next_offset)` of one topic-partition.
 
     `next_offset` is the position after the range, as Kafka's own consumers count.
@@ -42,7 +41,8 @@ class Slice:
 
     `values` holds the record values; the trigger hands over a null value and an empty one alike as `b""`.
     `events` holds what the trigger delivered, for keys, headers and timestamps. `ran_back` says that their offsets
-    did not rise as they came: the list has outlived a rebalance.
+    did not rise as they came: the list has outlived a rebalance. Offsets that are not here do not exist below
+    `settled`, nor, where the slice `is_dense`, between its records.
     """
 
     partition: int
@@ -50,11 +50,8 @@ class Slice:
     values: list[bytes]
     events: list[func.KafkaEvent]
     ran_back: bool = False
-
-    @property
-    def range(self) -> OffsetRange:
-        """From the first record's offset to the position after the last one."""
-        return OffsetRange(self.partition, self.offsets[0], self.offsets[-1] + 1)
+    settled: int = 0
+    is_dense: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,14 +189,13 @@ class Sink:
         if suspects and topic.row.sparse:
             explained = ask_before(self.kafka, topic.name, topic.group, suspects, gaps)
         elif any(holes_in(piece) > HOLES_MAX for piece in suspects):
-            explained = ask_first(self.kafka, topic.name, suspects, gaps)
-            if explained.proven_empty:
+            explained, proven_empty = ask_first(self.kafka, topic.name, suspects, gaps)
+            if proven_empty:
                 self.mark_sparse(topic)
                 explained = ask_before(self.kafka, topic.name, topic.group, suspects, gaps)
         else:
             return moves
-        now = [explained.slices.get(s.partition, s) for s in slices]
-        return moves_of(now, positions, explained.known)
+        return moves_of([explained.get(s.partition, s) for s in slices], positions)
 
     def _is_made_again(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> bool:
         """Whether the records may be of an earlier topic of this name; a position tells before the topic's row."""
@@ -277,7 +276,7 @@ class Sink:
             "segment_queued",
             topic=topic.name,
             segment=segment.id,
-            ranges=[[r.partition, r.first_offset, r.next_offset] for r in segment.ranges],
+            ranges=segment.ranges,
             records=segment.records,
             dead_letters=segment.dead_letters,
             blobs=sum(blob.kind == "rows" for blob in segment.blobs),
