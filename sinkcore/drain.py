@@ -10,7 +10,7 @@ from sinkcore.cursors import drained
 from sinkcore.ledger_rows import RELEASED, REPLAY, Cursor, Gap
 from sinkcore.records import slice_of
 from sinkcore.sink import Sink, Topic
-from sinkcore.telemetry import event, span
+from sinkcore.telemetry import event, range_facts
 
 # One step is one segment: as much as a full batch of the trigger.
 STEP_RECORDS = 5_000
@@ -34,9 +34,8 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> 
             continue
         if size > sink.settings.gap_max_records and gap.why not in (RELEASED, REPLAY):
             topic.ledger.move([replace(gap, held=True)])
-            event(
-                "gap_held", logging.ERROR, topic=topic.name, **span(gap.partition, gap.next_offset, gap.end_offset)
-            )
+            offsets = gap.partition, gap.next_offset, gap.end_offset
+            event("gap_held", logging.ERROR, topic=topic.name, **range_facts(*offsets))
             continue
         drain(sink, topic, gap, gap.end_offset, deadline, turn)
     return gaps
@@ -55,7 +54,7 @@ def _below_positions(topic: Topic) -> list[Gap]:
         below = replace(gap, end_offset=max(gap.next_offset, at[gap.partition]))
         if topic.ledger.move([below]):
             offsets = gap.partition, below.next_offset, below.end_offset
-            event("log_truncated", logging.ERROR, topic=topic.name, **span(*offsets))
+            event("log_truncated", logging.ERROR, topic=topic.name, **range_facts(*offsets))
     return [gap for gap in gaps if gap not in above]
 
 
@@ -83,7 +82,7 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
         if answer.why == "past_end" and isinstance(cursor, Gap):
             settled = end
             offsets = cursor.partition, cursor.next_offset, end
-            event("log_truncated", logging.ERROR, topic=topic.name, **span(*offsets))
+            event("log_truncated", logging.ERROR, topic=topic.name, **range_facts(*offsets))
         if settled <= cursor.next_offset:
             if isinstance(cursor, Gap):
                 topic.ledger.move([replace(cursor, tries=cursor.tries + 1)])
@@ -115,7 +114,7 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
         if cursor.next_offset < end:
             sink.clock.rest(min(turn.left_s(), REST_MAX_S, REST_SHARE * began.spent_s()))
     if isinstance(cursor, Gap) and reached > first:
-        event("gap_repaired", topic=topic.name, **span(cursor.partition, first, reached))
+        event("gap_repaired", topic=topic.name, **range_facts(cursor.partition, first, reached))
     return records
 
 

@@ -12,7 +12,7 @@ from sinkcore.cursors import with_records
 from sinkcore.errors import TransientError
 from sinkcore.ledger_rows import Gap
 from sinkcore.records import Slice, slice_of
-from sinkcore.telemetry import event, span
+from sinkcore.telemetry import event, range_facts
 
 if TYPE_CHECKING:
     from sinkcore.gaps import KafkaLog
@@ -87,7 +87,7 @@ def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> lis
     for piece in slices:
         if piece.values != found[piece.partition].values:
             offsets = piece.partition, piece.offsets[0], piece.offsets[-1] + 1
-            event("earlier_records_dropped", logging.WARNING, topic=topic, **span(*offsets))
+            event("earlier_records_dropped", logging.WARNING, topic=topic, **range_facts(*offsets))
     return [found[s.partition] for s in slices if found[s.partition].offsets]
 
 

@@ -65,13 +65,11 @@ class Ledger:
 
     def start(self, topic: TopicRow) -> TopicRow:
         """The topic is listed for the sweeper and has its row: `topic`, or what another one was faster with."""
-        listed = rows.create(self._key, {"topic": topic.topic, "consumer_group": self._group})
-        for partition, row in (
-            (TOPICS_PARTITION, listed),
-            (self._key, rows.create(TOPIC_KEY, properties_of(topic))),
-        ):
-            with suppress(ConflictError):
-                self._table.transact(partition, [row])
+        listed = {"topic": topic.topic, "consumer_group": self._group}
+        with suppress(ConflictError):
+            self._table.transact(TOPICS_PARTITION, [rows.create(self._key, listed)])
+        with suppress(ConflictError):
+            self._table.transact(self._key, [rows.create(TOPIC_KEY, properties_of(topic))])
         found = self.topic()
         if found is None:
             raise TransientError(f"ledger: {topic.topic} could not be started; the call will be made again")

@@ -25,7 +25,7 @@ from sinkcore.stage import Stage, Staged
 from sinkcore.staging import Blobs
 from sinkcore.start import places, start
 from sinkcore.table import Table
-from sinkcore.telemetry import event, span
+from sinkcore.telemetry import event, range_facts
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -258,7 +258,7 @@ class Sink:
         topic.positions = None if moved is None or topic.positions is None else topic.positions | moved
         for gap in gaps:
             offsets = gap.partition, gap.next_offset, gap.end_offset
-            event("gap_found", logging.ERROR, topic=topic.name, **span(*offsets))
+            event("gap_found", logging.ERROR, topic=topic.name, **range_facts(*offsets))
         return opened
 
     def _finish(self, topic: Topic, opened: OpenSegment, staged: Staged, deadline: Deadline) -> None:

@@ -25,6 +25,6 @@ def event(name: str, level: int = logging.INFO, **facts: Any) -> None:
         _log.log(level, "%s %s", name, _encode(facts).decode(), extra={"event": name, "facts": facts})
 
 
-def span(partition: int, next_offset: int, end_offset: int) -> dict[str, int]:
+def range_facts(partition: int, next_offset: int, end_offset: int) -> dict[str, int]:
     """The facts of an event about the offsets `[next_offset, end_offset)` of a topic-partition."""
     return {"partition": partition, "next_offset": next_offset, "end_offset": end_offset}

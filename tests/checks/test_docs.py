@@ -123,7 +123,7 @@ def logged_events() -> dict[str, set[str]]:
 
 
 def keys_of(tree: ast.Module, value: ast.expr) -> set[str]:
-    """The keys of `**value`, a call of `span`, or of a function in the same module, that returns a literal."""
+    """The keys of `**value`, a call of a function here or in `telemetry` that returns a literal."""
     assert isinstance(value, ast.Call), ast.unparse(value)
     body = [*tree.body, *ast.parse((ROOT / "sinkcore" / "telemetry.py").read_text()).body]
     (made,) = [f for f in body if isinstance(f, ast.FunctionDef) and f.name == ast.unparse(value.func)]
