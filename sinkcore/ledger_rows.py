@@ -106,7 +106,7 @@ def key_of(group: str) -> str:
     return re.sub(rb"[^A-Za-z0-9._-]", lambda found: b"=%02X" % found[0][0], group.encode()).decode()
 
 
-def properties_of(row: TopicRow | Position | Gap | Segment) -> dict[str, Any]:
+def properties_of(row: TopicRow | Gap | Segment) -> dict[str, Any]:
     """The row's properties: its fields, without its ETag and what its key says."""
     return {name: getattr(row, name) for name in row.__slots__ if name not in _NO_PROPERTIES}
 
@@ -148,7 +148,14 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
         if cursor.next_offset >= cursor.end_offset:
             return rows.delete(cursor.key, cursor.etag)
         return rows.replace(cursor.key, properties_of(cursor), cursor.etag)
-    key, values = position_key(cursor.partition), properties_of(cursor) | {"segment": segment_id}
+    key = position_key(cursor.partition)
+    # Each batch has one for each of its partitions: by name this takes a quarter of the time.
+    values: dict[str, Any] = {
+        "next_offset": cursor.next_offset,
+        "kept_from": cursor.kept_from,
+        "topic_id": cursor.topic_id,
+        "segment": segment_id,
+    }
     return rows.replace(key, values, cursor.etag) if cursor.etag else rows.create(key, values)
 
 

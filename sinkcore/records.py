@@ -120,12 +120,15 @@ def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
     by_partition: dict[int, list[func.KafkaEvent]] = {}
     for partition, run in groupby(events, columns.partition):
         by_partition.setdefault(partition, []).extend(run)
-    return [slice_of(partition, by_partition[partition]) for partition in sorted(by_partition)]
+    return [_slice(partition, by_partition[partition], columns) for partition in sorted(by_partition)]
 
 
 def slice_of(partition: int, events: list[func.KafkaEvent]) -> Slice:
-    """Those records of a batch that are of one partition, as `slices_of` has them."""
-    columns = columns_of(events)
+    """Records of one partition, if there are any, as `slices_of` has them."""
+    return _slice(partition, events, columns_of(events))
+
+
+def _slice(partition: int, events: list[func.KafkaEvent], columns: Columns) -> Slice:
     offsets = list(map(columns.offset, events))
     ran_back = not all(map(lt, offsets, offsets[1:]))
     if ran_back:
