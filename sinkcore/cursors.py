@@ -26,49 +26,37 @@ class Move:
     gap: Gap | None
     cursor: Cursor
 
-    @property
-    def operations(self) -> int:
-        """How many operations the move takes in a transaction."""
-        return 1 if self.gap is None else 2
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a partition's offsets that are not in hand: those below `settled` do not exist, and where
-    `inner` is set, neither do those between records in hand."""
-
-    settled: int = 0
-    inner: bool = False
-
-
-UNKNOWN = Known()
-
-
-def moves_of(
-    slices: Iterable[Slice], positions: Mapping[int, Position], known: Mapping[int, Known] | None = None
-) -> list[Move]:
+def moves_of(slices: Iterable[Slice], positions: Mapping[int, Position]) -> list[Move]:
     """What is left to take of `slices`, partition by partition; nothing for one that is all below its position.
 
     Every partition has a position.
     """
-    known = known or {}
-    found = (_move(piece, positions[piece.partition], known.get(piece.partition, UNKNOWN)) for piece in slices)
+    found = (_move(piece, positions[piece.partition]) for piece in slices)
     return [move for move in found if move is not None]
 
 
-def _move(piece: Slice, position: Position, known: Known) -> Move | None:
+def _move(piece: Slice, position: Position) -> Move | None:
+    """The records before the first missing offset and after the last one; what lies between is asked of Kafka.
+
+    All of them lie above a position that is held under its ETag, so nobody else has taken them.
+    """
     if piece.offsets[-1] < position.next_offset:
         return None
     kept = part_of(piece, bisect_left(piece.offsets, position.next_offset), len(piece.offsets))
-    after = replace(position, next_offset=kept.offsets[-1] + 1)
-    missing = _missing(kept.offsets, position.next_offset, known)
+    begin, after = position.next_offset, kept.offsets[-1] + 1
+    cursor = replace(position, next_offset=after)
+    missing = _missing(kept, begin)
     if missing is None:
-        whole = OffsetRange(piece.partition, position.next_offset, after.next_offset)
-        return Move(kept, (whole,), None, after)
-    return _move_around(kept, position, after, *missing)
+        return Move(kept, (OffsetRange(piece.partition, begin, after),), None, cursor)
+    first, end = missing
+    ranges = (OffsetRange(piece.partition, begin, first), OffsetRange(piece.partition, end, after))
+    taken = with_records(kept, first, end, Slice(piece.partition, [], [], []))
+    gap = Gap(piece.partition, first, end, SKIPPED)
+    return Move(taken, tuple(r for r in ranges if r.first_offset < r.next_offset), gap, cursor)
 
 
-def _missing(offsets: Sequence[int], position: int, known: Known) -> tuple[int, int] | None:
+def _missing(piece: Slice, position: int) -> tuple[int, int] | None:
     """The first missing offset and the one after the last missing one, from `position` on; None without a hole.
 
     | position | offsets      | known      | missing |
@@ -78,40 +66,20 @@ def _missing(offsets: Sequence[int], position: int, known: Known) -> tuple[int, 
     | 5        | 5 6 9        |            | 7..9    |
     | 5        | 5 8 9 12 13  |            | 6..12   |
     | 5        | 5 8 9 12 13  | settled 9  | 10..12  |
-    | 5        | 7 9          | inner      | 5..7    |
+    | 5        | 7 9          | is_dense   | 5..7    |
     """
-    start = max(position, known.settled)
+    offsets, start = piece.offsets, max(position, piece.settled)
     below = bisect_left(offsets, start)
     count = len(offsets) - below
     if count == 0 or offsets[-1] - start + 1 == count:
         return None
-    if known.inner:
+    if piece.is_dense:
         return (start, offsets[below]) if offsets[below] > start else None
     first = next(start + at for at in range(count) if offsets[below + at] != start + at)
     last = len(offsets) - 1
     while last > below and offsets[last - 1] == offsets[last] - 1:
         last -= 1
     return first, offsets[last]
-
-
-def _move_around(kept: Slice, position: Position, after: Position, first: int, end: int) -> Move:
-    """The records before the first missing offset and after the last one; what lies between is asked of Kafka.
-
-    All of them lie above a position that is held under its ETag, so nobody else has taken them.
-    """
-    before, behind = bisect_left(kept.offsets, first), bisect_left(kept.offsets, end)
-    ranges = (
-        OffsetRange(kept.partition, position.next_offset, first),
-        OffsetRange(kept.partition, end, after.next_offset),
-    )
-    taken = Slice(
-        kept.partition,
-        kept.offsets[:before] + kept.offsets[behind:],
-        kept.values[:before] + kept.values[behind:],
-        kept.events[:before] + kept.events[behind:],
-    )
-    gap = Gap(kept.partition, first, end, SKIPPED)
-    return Move(taken, tuple(r for r in ranges if r.first_offset < r.next_offset), gap, after)
 
 
 def drained(cursor: Cursor, found: Slice, settled: int, lost: int) -> Move:
@@ -134,11 +102,12 @@ def groups_of(moves: Sequence[Move]) -> list[list[Move]]:
     groups: list[list[Move]] = []
     room = 0
     for move in moves:
-        if move.operations > room:
+        operations = 1 if move.gap is None else 2
+        if operations > room:
             groups.append([])
             room = CURSORS_MAX
         groups[-1].append(move)
-        room -= move.operations
+        room -= operations
     return groups
 
 
@@ -158,13 +127,15 @@ def part_of(piece: Slice, first: int, end: int) -> Slice:
     if first == 0 and end == len(piece.offsets):
         return piece
     columns = piece.offsets[first:end], piece.values[first:end], piece.events[first:end]
-    return Slice(piece.partition, *columns, piece.ran_back)
+    return Slice(piece.partition, *columns, piece.ran_back, piece.settled, piece.is_dense)
 
 
-def joined(piece: Slice, others: Slice) -> Slice:
-    """Both slices' records of one partition, by offset; of one that is in both, `piece`'s."""
-    by_offset = dict(zip(others.offsets, others.events, strict=True))
-    by_offset |= dict(zip(piece.offsets, piece.events, strict=True))
-    offsets = sorted(by_offset)
-    events = [by_offset[offset] for offset in offsets]
-    return Slice(piece.partition, offsets, [event.get_body() for event in events], events)
+def with_records(piece: Slice, first: int, end: int, found: Slice) -> Slice:
+    """The slice with what `found` has in the place of its own records of the offsets from `first` to `end`."""
+    before, behind = bisect_left(piece.offsets, first), bisect_left(piece.offsets, end)
+    return Slice(
+        piece.partition,
+        piece.offsets[:before] + found.offsets + piece.offsets[behind:],
+        piece.values[:before] + found.values + piece.values[behind:],
+        piece.events[:before] + found.events + piece.events[behind:],
+    )

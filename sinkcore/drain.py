@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from sinkcore.clock import Deadline
 from sinkcore.cursors import drained
-from sinkcore.ledger_rows import RELEASED, REPLAY, Cursor, Gap, Position
-from sinkcore.records import Slice, slices_of
+from sinkcore.ledger_rows import RELEASED, REPLAY, Cursor, Gap
+from sinkcore.records import slice_of
 from sinkcore.sink import Sink, Topic
-from sinkcore.telemetry import event
+from sinkcore.telemetry import event, range_facts
 
 # One step is one segment: as much as a full batch of the trigger.
 STEP_RECORDS = 5_000
@@ -27,38 +27,35 @@ def drain_gaps(sink: Sink, topic: Topic, deadline: Deadline, turn: Deadline) -> 
 
     A gap above SINK_GAP_MAX_RECORDS is held until a person decides.
     """
-    gaps = _below_positions(topic, topic.ledger.gaps())
+    gaps = _below_positions(topic)
     for gap in sorted(gaps, key=lambda gap: (gap.tries, gap.key)):
         size = gap.end_offset - gap.next_offset
         if gap.held or turn.is_past() or is_held_back(sink, topic):
             continue
         if size > sink.settings.gap_max_records and gap.why not in (RELEASED, REPLAY):
             topic.ledger.move([replace(gap, held=True)])
-            event("gap_held", logging.ERROR, topic=topic.name, **_where(gap, gap.end_offset))
+            offsets = gap.partition, gap.next_offset, gap.end_offset
+            event("gap_held", logging.ERROR, topic=topic.name, **range_facts(*offsets))
             continue
         drain(sink, topic, gap, gap.end_offset, deadline, turn)
     return gaps
 
 
-def _below_positions(topic: Topic, gaps: list[Gap]) -> list[Gap]:
-    """The gaps, none of which goes on above its partition's position.
+def _below_positions(topic: Topic) -> list[Gap]:
+    """The gaps, but those that go on above their partition's position: these end there from the next sweep on.
 
     One that was a segment until its blobs were gone does, where the log was cut short meanwhile: what is written
     at those offsets from now on comes with the position.
     """
-    positions = topic.ledger.positions() if gaps else {}
-    found = []
-    for gap in gaps:
-        position = positions.get(gap.partition)
-        if position is None or gap.end_offset <= position.next_offset:
-            found.append(gap)
-            continue
-        below = replace(gap, end_offset=max(gap.next_offset, position.next_offset))
+    gaps = topic.ledger.gaps()
+    at = {p: position.next_offset for p, position in topic.ledger.positions().items()} if gaps else {}
+    above = [gap for gap in gaps if gap.end_offset > at.get(gap.partition, gap.end_offset)]
+    for gap in above:
+        below = replace(gap, end_offset=max(gap.next_offset, at[gap.partition]))
         if topic.ledger.move([below]):
-            event("log_truncated", logging.ERROR, topic=topic.name, **_where(below, below.end_offset))
-            again = topic.ledger.gap(gap.key)
-            found += [again] if again is not None else []
-    return found
+            offsets = gap.partition, below.next_offset, below.end_offset
+            event("log_truncated", logging.ERROR, topic=topic.name, **range_facts(*offsets))
+    return [gap for gap in gaps if gap not in above]
 
 
 def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline, turn: Deadline) -> int:
@@ -84,13 +81,13 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
         settled = min(answer.next_offset, end)
         if answer.why == "past_end" and isinstance(cursor, Gap):
             settled = end
-            event("log_truncated", logging.ERROR, topic=topic.name, **_where(cursor, end))
+            offsets = cursor.partition, cursor.next_offset, end
+            event("log_truncated", logging.ERROR, topic=topic.name, **range_facts(*offsets))
         if settled <= cursor.next_offset:
             if isinstance(cursor, Gap):
                 topic.ledger.move([replace(cursor, tries=cursor.tries + 1)])
             break
-        slices = slices_of(answer.events)
-        found = slices[0] if slices else Slice(cursor.partition, [], [], [])
+        found = slice_of(cursor.partition, answer.events)
         if answer.lost:
             # Before the commit: who dies behind it could not say it. Who does not get through says it again.
             event(
@@ -110,28 +107,17 @@ def drain(sink: Sink, topic: Topic, cursor: Cursor, end: int, deadline: Deadline
         reached, records = settled, records + len(found.offsets)
         if not answer.lost and not found.offsets and answer.why == "settled":
             sink.mark_sparse(topic)
-        moved = _again(topic, cursor)
+        moved = topic.ledger.cursor(cursor)
         if moved is None:
             break
         cursor = moved
         if cursor.next_offset < end:
             sink.clock.rest(min(turn.left_s(), REST_MAX_S, REST_SHARE * began.spent_s()))
     if isinstance(cursor, Gap) and reached > first:
-        event("gap_repaired", topic=topic.name, partition=cursor.partition, next_offset=first, end_offset=reached)
+        event("gap_repaired", topic=topic.name, **range_facts(cursor.partition, first, reached))
     return records
 
 
 def is_held_back(sink: Sink, topic: Topic) -> bool:
     """Whether so much waits for ADX that nothing more is taken."""
     return topic.row.pending >= sink.settings.pending_max
-
-
-def _again(topic: Topic, cursor: Cursor) -> Cursor | None:
-    """The cursor as it is now, under its new ETag; None if it is gone."""
-    if isinstance(cursor, Position):
-        return topic.ledger.position(cursor.partition)
-    return topic.ledger.gap(cursor.key)
-
-
-def _where(cursor: Cursor, end: int) -> dict[str, int]:
-    return {"partition": cursor.partition, "next_offset": cursor.next_offset, "end_offset": end}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sinkcore.cursors import Known, joined
+from sinkcore.cursors import with_records
 from sinkcore.errors import TransientError
-from sinkcore.ledger_rows import Position
-from sinkcore.records import Slice, slices_of
-from sinkcore.telemetry import event
+from sinkcore.ledger_rows import Gap
+from sinkcore.records import Slice, slice_of
+from sinkcore.telemetry import event, range_facts
 
 if TYPE_CHECKING:
     from sinkcore.gaps import KafkaLog
@@ -26,20 +27,11 @@ HOLES_MAX = 8
 WHOLE_BUDGET_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """A batch with what Kafka had in its holes, what is known of the rest, and whether a hole was proven empty."""
-
-    slices: list[Slice]
-    known: dict[int, Known]
-    proven_empty: bool
-
-
 def ask_before(
-    kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], positions: Mapping[int, Position]
-) -> Explained:
-    """For a topic in which holes are normal: those before each slice are asked of Kafka, all at once, and those
-    inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
+    kafka: KafkaLog, topic: str, group: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]
+) -> dict[int, Slice]:
+    """By partition the slices of a topic in which holes are normal, with what Kafka says of those before each, all
+    at once. Those inside are trusted unless the list has outlived a rebalance, or retention has overtaken it.
 
     Source: in the first case it can fold a range that was skipped; then it runs backwards, or what the group has
     committed stands above its first offset (docs/delivery.md, "Sparse topics"). In the second the host's consumer
@@ -48,29 +40,31 @@ def ask_before(
     inner = [s for s in slices if s.offsets[-1] - s.offsets[0] + 1 > len(s.offsets) and not s.ran_back]
     committed = kafka.committed(group, topic) if inner else {}
     low = kafka.first_offsets(topic, [s.partition for s in inner]) if inner else {}
-    trusted = {
+    dense = {
         s.partition
         for s in inner
         if committed.get(s.partition, 0) <= s.offsets[0] and low.get(s.partition, 0) <= s.offsets[0]
     }
     asked = {
-        s.partition: (positions[s.partition].next_offset, s.offsets[0])
+        s.partition: (gaps[s.partition].next_offset, s.offsets[0])
         for s in slices
-        if positions[s.partition].next_offset < s.offsets[0]
+        if gaps[s.partition].next_offset < s.offsets[0]
     }
-    return _explain(kafka, topic, slices, asked, trusted)
+    explained, _ = _explain(kafka, topic, slices, asked)
+    return {p: replace(piece, is_dense=p in dense) for p, piece in explained.items()}
 
 
 def ask_first(
-    kafka: KafkaLog, topic: str, slices: Sequence[Slice], positions: Mapping[int, Position]
-) -> Explained:
-    """For a topic that shows many holes for the first time: the first one of each such slice is asked of Kafka."""
+    kafka: KafkaLog, topic: str, slices: Sequence[Slice], gaps: Mapping[int, Gap]
+) -> tuple[dict[int, Slice], bool]:
+    """Likewise for one that shows many holes for the first time: the first one of each such slice is asked of
+    Kafka. And whether one was proven empty."""
     asked = {}
     for piece in slices:
-        hole = _first_hole(piece, positions[piece.partition].next_offset)
-        if hole is not None and holes_in(piece) > HOLES_MAX:
-            asked[piece.partition] = hole
-    return _explain(kafka, topic, slices, asked, set())
+        if holes_in(piece) > HOLES_MAX:
+            first = gaps[piece.partition].next_offset
+            asked[piece.partition] = first, piece.offsets[bisect_left(piece.offsets, first)]
+    return _explain(kafka, topic, slices, asked)
 
 
 def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> list[Slice]:
@@ -89,18 +83,12 @@ def as_kafka_has_it(kafka: KafkaLog, topic: str, slices: Sequence[Slice]) -> lis
     )
     if any(answer.why == "unanswered" for answer in answers.values()):
         raise TransientError(f"{topic}: Kafka did not say what a batch of a topic made again is; it comes again")
-    found = {p: slices_of(answer.events) for p, answer in answers.items()}
+    found = {p: slice_of(p, answer.events) for p, answer in answers.items()}
     for piece in slices:
-        if piece.values != [value for now in found[piece.partition] for value in now.values]:
-            event(
-                "earlier_records_dropped",
-                logging.WARNING,
-                topic=topic,
-                partition=piece.partition,
-                next_offset=piece.offsets[0],
-                end_offset=piece.offsets[-1] + 1,
-            )
-    return [piece for s in slices for piece in found[s.partition]]
+        if piece.values != found[piece.partition].values:
+            offsets = piece.partition, piece.offsets[0], piece.offsets[-1] + 1
+            event("earlier_records_dropped", logging.WARNING, topic=topic, **range_facts(*offsets))
+    return [found[s.partition] for s in slices if found[s.partition].offsets]
 
 
 def holes_in(piece: Slice) -> int:
@@ -108,36 +96,17 @@ def holes_in(piece: Slice) -> int:
     return sum(after != before + 1 for before, after in zip(piece.offsets, piece.offsets[1:], strict=False))
 
 
-def _first_hole(piece: Slice, position: int) -> tuple[int, int] | None:
-    expected = position
-    for offset in piece.offsets:
-        if offset > expected:
-            return expected, offset
-        expected = max(expected, offset + 1)
-    return None
-
-
 def _explain(
-    kafka: KafkaLog,
-    topic: str,
-    slices: Sequence[Slice],
-    asked: Mapping[int, tuple[int, int]],
-    trusted: set[int],
-) -> Explained:
+    kafka: KafkaLog, topic: str, slices: Sequence[Slice], asked: Mapping[int, tuple[int, int]]
+) -> tuple[dict[int, Slice], bool]:
     limits = {"budget_s": ASK_BUDGET_S, "max_records": ASK_RECORDS_MAX, "max_bytes": ASK_BYTES_MAX}
     answers = kafka.read(topic, asked, **limits) if asked else {}  # type: ignore[arg-type]
-    explained, known, empty = [], {}, False
-    for piece in slices:
-        answer = answers.get(piece.partition)
-        inner = piece.partition in trusted
-        if answer is None or answer.lost:
-            # What retention took is counted by the sweeper, in one place: it stays a gap.
-            explained.append(piece)
-            known[piece.partition] = Known(inner=inner)
-            continue
-        found = slices_of(answer.events)
-        explained.append(joined(piece, found[0]) if found else piece)
-        known[piece.partition] = Known(answer.next_offset, inner)
-        first, end = asked[piece.partition]
-        empty = empty or (answer.next_offset >= end and len(answer.events) < end - first)
-    return Explained(explained, known, empty)
+    explained, proven_empty = {piece.partition: piece for piece in slices}, False
+    for p, answer in answers.items():
+        # What retention took is counted by the sweeper, in one place: it stays a gap.
+        if not answer.lost:
+            first, end = asked[p]
+            known = with_records(explained[p], first, end, slice_of(p, answer.events))
+            explained[p] = replace(known, settled=answer.next_offset)
+            proven_empty |= answer.next_offset >= end and len(answer.events) < end - first
+    return explained, proven_empty

@@ -7,9 +7,11 @@ segment, or does neither. docs/ledger.md shows the rows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
+from typing import TypeVar
 
 from sinkcore import transaction as rows
 from sinkcore.errors import ConflictError, LedgerError, OutcomeUnknownError, PositionMovedError, TransientError
@@ -20,19 +22,17 @@ from sinkcore.ledger_rows import (
     OpenSegment,
     Position,
     TopicRow,
-    changing_values,
     cursor_operation,
     gap_key,
     gap_of,
-    gap_values,
     key_of,
     position_key,
     position_of,
+    properties_of,
     readable,
     segment_of,
     segment_values,
     topic_of,
-    topic_values,
 )
 from sinkcore.segment import Segment, State
 from sinkcore.table import Row, Table
@@ -43,12 +43,12 @@ TOPICS_PARTITION = "=topics"
 # What a commit needs beside its cursors: the segment's row and its open row.
 COMMIT_OPERATIONS = 2
 CURSORS_MAX = OPERATIONS_MAX - COMMIT_OPERATIONS
-# Segment ids that share so many digits are of the same minute or so (65 s); where more of them than this are open,
-# one query reads them all.
+# Segments whose ids share so many digits were made within 65 s of each other: one query reads them all.
 NEIGHBOURS_DIGITS = 8
-NEIGHBOURS_READ_SINGLY = 5
 # A queued segment that is not marked will be doubted, so the mark is worth more than one attempt.
 FINISH_ATTEMPTS_MAX = 3
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -61,13 +61,15 @@ class Ledger:
 
     def topic(self) -> TopicRow | None:
         """What is remembered of the topic; None before its first start."""
-        row = self._table.get(self._key, TOPIC_KEY)
-        return None if row is None else readable(self._key, row, topic_of)
+        return self._one(TOPIC_KEY, topic_of)
 
     def start(self, topic: TopicRow) -> TopicRow:
         """The topic is listed for the sweeper and has its row: `topic`, or what another one was faster with."""
-        self._create(TOPICS_PARTITION, self._key, {"topic": topic.topic, "consumer_group": self._group})
-        self._create(self._key, TOPIC_KEY, topic_values(topic))
+        listed = {"topic": topic.topic, "consumer_group": self._group}
+        with suppress(ConflictError):
+            self._table.transact(TOPICS_PARTITION, [rows.create(self._key, listed)])
+        with suppress(ConflictError):
+            self._table.transact(self._key, [rows.create(TOPIC_KEY, properties_of(topic))])
         found = self.topic()
         if found is None:
             raise TransientError(f"ledger: {topic.topic} could not be started; the call will be made again")
@@ -75,35 +77,33 @@ class Ledger:
 
     def change_topic(self, topic: TopicRow) -> bool:
         """The topic's row says what `topic` does; False if it has changed meanwhile, or nobody knows."""
-        return self._try([rows.replace(TOPIC_KEY, topic_values(topic), topic.etag)])
+        return self._try([rows.replace(TOPIC_KEY, properties_of(topic), topic.etag)])
 
     def positions(self) -> dict[int, Position]:
         """The position of every partition that has one."""
-        found = (readable(self._key, row, position_of) for row in self._table.rows(self._key, "p-"))
-        return {position.partition: position for position in found}
+        return {position.partition: position for position in self._all("p-", position_of)}
 
-    def position(self, partition: int) -> Position | None:
-        """The partition's position; None if it has none."""
-        row = self._table.get(self._key, position_key(partition))
-        return None if row is None else readable(self._key, row, position_of)
+    def cursor(self, cursor: Cursor) -> Cursor | None:
+        """The cursor as it is now, under its new ETag; None once it is gone."""
+        if isinstance(cursor, Gap):
+            return self.gap(cursor.key)
+        return self._one(position_key(cursor.partition), position_of)
 
     def gaps(self) -> list[Gap]:
         """The gaps that wait to be settled against Kafka, by partition and offset."""
-        return [readable(self._key, row, gap_of) for row in self._table.rows(self._key, "g-")]
+        return self._all("g-", gap_of)
 
     def gap(self, key: str) -> Gap | None:
         """The gap as it is now; None once it has reached its end."""
-        row = self._table.get(self._key, key)
-        return None if row is None else readable(self._key, row, gap_of)
+        return self._one(key, gap_of)
 
     def segment(self, segment_id: str) -> Segment | None:
         """The segment as the ledger has it; None if it was never committed, or has been removed."""
-        row = self._table.get(self._key, f"s-{segment_id}")
-        return None if row is None else readable(self._key, row, segment_of)
+        return self._one(f"s-{segment_id}", segment_of)
 
     def segments(self) -> list[Segment]:
         """Every segment of the topic, oldest first. It grows with history: for audits and tests."""
-        return [readable(self._key, row, segment_of) for row in self._table.rows(self._key, "s-")]
+        return self._all("s-", segment_of)
 
     def old_segments(self, before_ms: int, untouched_s: float) -> Iterator[tuple[Segment, str]]:
         """The segments that were made before that time and not touched for so long, with their rows' ETags.
@@ -142,7 +142,7 @@ class Ledger:
             rows.create(f"s-{segment.id}", segment_values(segment)),
             rows.create(f"o-{segment.id}", {}),
             *(cursor_operation(cursor, segment.id) for cursor in cursors),
-            *(rows.create(gap_key(gap, segment.id), gap_values(gap)) for gap in gaps),
+            *_created(gaps, segment.id),
         ]
         try:
             etags = self._table.transact(self._key, operations)
@@ -160,26 +160,25 @@ class Ledger:
 
         For what no record stands for: offsets that were proven not to exist, or that retention took.
         """
-        operations = [cursor_operation(cursor, made_by) for cursor in cursors]
-        return self._try([*operations, *(rows.create(gap_key(gap, made_by), gap_values(gap)) for gap in gaps)])
+        return self._try([*(cursor_operation(cursor, made_by) for cursor in cursors), *_created(gaps, made_by)])
 
     def finish(self, opened: OpenSegment, segment: Segment, state: State, *, stays_open: bool = False) -> bool:
         """The segment has its `state`, which is final unless it `stays_open`: then its open row is gone.
 
         False if a sweeper has taken it over, or if the ledger does not answer: then it stays doubtful.
         """
-        done = replace(segment, state=state)
-        operations = [rows.merge(f"s-{segment.id}", changing_values(done), opened.etag)]
+        operations = [_changed(opened, replace(segment, state=state))]
         if not stays_open:
             operations.append(rows.delete(f"o-{segment.id}", opened.open_etag))
         for _ in range(FINISH_ATTEMPTS_MAX):
-            try:
-                self._table.transact(self._key, operations)
-            except (OutcomeUnknownError, TransientError):
-                continue  # Under the same ETags: if the last attempt landed, this one is a conflict.
-            except ConflictError:
-                return self._has_state(segment.id, state)
-            return True
+            with suppress(OutcomeUnknownError, TransientError):
+                try:
+                    self._table.transact(self._key, operations)
+                except ConflictError:
+                    # Under the same ETags: where an attempt before this one has landed, its state is there.
+                    found = self.segment(segment.id)
+                    return found is not None and found.state == state
+                return True
         return False
 
     def claim(self, opened: OpenSegment, claimer: str, *, waiting: bool = False) -> OpenSegment | None:
@@ -188,28 +187,29 @@ class Ledger:
         In the ledger its blobs are in doubt from now on; what is returned holds what is known of them.
         """
         segment = replace(opened.segment, attempts=opened.segment.attempts + 1, waiting=waiting)
-        claimed = self._merge(opened, segment.with_waiting_blobs("staged"), claimed_by=claimer)
+        claimed = self.note(opened, segment.with_waiting_blobs("staged"), claimed_by=claimer)
         return None if claimed is None else replace(claimed, segment=segment)
 
-    def note(self, opened: OpenSegment, segment: Segment) -> OpenSegment | None:
-        """What is known of the segment's blobs is recorded; None if another one has taken it over."""
-        return self._merge(opened, segment)
+    def note(self, opened: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
+        """What is known of the segment's blobs is recorded; None if another has taken it over, or nobody knows.
+
+        Whoever lost a reply here leaves the segment alone until it is old enough to be claimed again.
+        """
+        try:
+            etags = self._table.transact(self._key, [_changed(opened, segment, **stamps)])
+        except (ConflictError, OutcomeUnknownError):
+            return None
+        return replace(opened, segment=segment, etag=etags[0])
 
     def open_segments(self) -> Iterator[OpenSegment]:
         """The segments that are not finished, oldest first."""
-        open_rows = list(self._table.rows(self._key, "o-"))
-        for start, group in groupby(open_rows, key=lambda row: "s-" + row.key[2 : 2 + NEIGHBOURS_DIGITS]):
-            neighbours = list(group)
-            if len(neighbours) > NEIGHBOURS_READ_SINGLY:
-                found = {row.key: row for row in self._table.rows(self._key, start)}
-            else:
-                each = (self._table.get(self._key, "s-" + row.key[2:]) for row in neighbours)
-                found = {row.key: row for row in each if row is not None}
-            by_key = {"s-" + row.key[2:]: row for row in neighbours}
-            for read, segment in self._sound(found[key] for key in by_key if key in found):
+        open_rows = {"s-" + row.key[2:]: row for row in self._table.rows(self._key, "o-")}
+        for prefix, keys in groupby(open_rows, key=lambda key: key[: 2 + NEIGHBOURS_DIGITS]):
+            found = {row.key: row for row in self._table.rows(self._key, prefix)}
+            for read, segment in self._sound(found[key] for key in keys if key in found):
                 # It may have been finished since its open row was read, and with it that row is gone.
                 if segment.state != "landed":
-                    row = by_key[read.key]
+                    row = open_rows[read.key]
                     yield OpenSegment(segment, read.etag, row.etag, read.age_s, row.age_s)
 
     def _sound(self, segment_rows: Iterable[Row]) -> Iterator[tuple[Row, Segment]]:
@@ -232,7 +232,7 @@ class Ledger:
 
     def reopen(self, opened: OpenSegment, segment: Segment) -> bool:
         """The segment is as `segment` says, and open; False if it has changed meanwhile, or nobody knows."""
-        operations = [rows.merge(f"s-{segment.id}", changing_values(segment), opened.etag)]
+        operations = [_changed(opened, segment)]
         if not opened.open_etag:
             operations.append(rows.create(f"o-{segment.id}", {}))
         return self._try(operations)
@@ -241,18 +241,14 @@ class Ledger:
         """The segment is no more and its offsets wait in `gaps`; False if it has changed meanwhile."""
         key = opened.segment.id
         gone = [rows.delete(f"s-{key}", opened.etag), rows.delete(f"o-{key}", opened.open_etag)]
-        return self._try([*gone, *(rows.create(gap_key(gap, key), gap_values(gap)) for gap in gaps)])
+        return self._try([*gone, *_created(gaps, key)])
 
-    def _create(self, partition: str, key: str, values: dict[str, str]) -> None:
-        """The row is there, ours or another's."""
-        if self._table.get(partition, key) is not None:
-            return
-        try:
-            self._table.transact(partition, [rows.create(key, values)])
-        except ConflictError:
-            return
-        except OutcomeUnknownError as error:
-            raise TransientError(f"ledger: {self._group} could not be started; try again") from error
+    def _one(self, key: str, read: Callable[[Row], T]) -> T | None:
+        row = self._table.get(self._key, key)
+        return None if row is None else readable(self._key, row, read)
+
+    def _all(self, prefix: str, read: Callable[[Row], T]) -> list[T]:
+        return [readable(self._key, row, read) for row in self._table.rows(self._key, prefix)]
 
     def _try(self, operations: Sequence[Operation]) -> bool:
         """The transaction happened; False where it did not, or nobody knows: whoever asks again sees."""
@@ -261,22 +257,6 @@ class Ledger:
         except (ConflictError, OutcomeUnknownError):
             return False
         return True
-
-    def _has_state(self, segment_id: str, state: State) -> bool:
-        try:
-            found = self.segment(segment_id)
-        except TransientError:
-            return False
-        return found is not None and found.state == state
-
-    def _merge(self, opened: OpenSegment, segment: Segment, **stamps: str) -> OpenSegment | None:
-        values = changing_values(segment) | stamps
-        try:
-            etags = self._table.transact(self._key, [rows.merge(f"s-{segment.id}", values, opened.etag)])
-        except (ConflictError, OutcomeUnknownError):
-            # Whoever lost a reply here leaves the segment alone until it is old enough to be claimed again.
-            return None
-        return replace(opened, segment=segment, etag=etags[0])
 
     def _read_back(self, segment: Segment, error: Exception) -> OpenSegment:
         """The segment of a commit whose reply says nothing, found in the ledger."""
@@ -292,6 +272,15 @@ class Ledger:
                 f"ledger: {segment.topic}: segment {segment.id} was not committed; load the positions and trim"
             ) from error
         return found
+
+
+def _changed(opened: OpenSegment, segment: Segment, **stamps: str) -> Operation:
+    """The segment's row is as `segment` says, in place of what was read of it."""
+    return rows.merge(f"s-{segment.id}", segment_values(segment) | stamps, opened.etag)
+
+
+def _created(gaps: Iterable[Gap], segment_id: str) -> Iterator[Operation]:
+    return (rows.create(gap_key(gap, segment_id), properties_of(gap)) for gap in gaps)
 
 
 def topics(table: Table) -> Iterator[tuple[str, str]]:

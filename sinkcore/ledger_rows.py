@@ -11,7 +11,7 @@ import msgspec
 
 from sinkcore import transaction as rows
 from sinkcore.errors import LedgerError
-from sinkcore.segment import Segment, blobs_from_json, blobs_to_json, ranges_from_json, ranges_to_json
+from sinkcore.segment import Segment, blobs_to_json
 from sinkcore.table import Row
 from sinkcore.transaction import Operation
 
@@ -84,6 +84,7 @@ class Gap:
 
 
 Cursor = Position | Gap
+_NO_PROPERTIES = {"id", "key", "partition", "etag"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +106,9 @@ def key_of(group: str) -> str:
     return re.sub(rb"[^A-Za-z0-9._-]", lambda found: b"=%02X" % found[0][0], group.encode()).decode()
 
 
-def topic_values(topic: TopicRow) -> dict[str, Any]:
-    """The properties of the topic's row."""
-    return {
-        "topic": topic.topic,
-        "topic_id": topic.topic_id,
-        "partitions": topic.partitions,
-        "start": topic.start,
-        "sparse": topic.sparse,
-        "pending": topic.pending,
-        "probes": topic.probes,
-        "started_ms": topic.started_ms,
-        "made_again_ms": topic.made_again_ms,
-        "version": topic.version,
-    }
+def properties_of(row: TopicRow | Gap | Segment) -> dict[str, Any]:
+    """The row's properties: its fields, without its ETag and what its key says."""
+    return {name: getattr(row, name) for name in row.__slots__ if name not in _NO_PROPERTIES}
 
 
 def readable(group_key: str, row: Row, read: Callable[[Row], T]) -> T:
@@ -157,8 +147,9 @@ def cursor_operation(cursor: Cursor, segment_id: str) -> Operation:
     if isinstance(cursor, Gap):
         if cursor.next_offset >= cursor.end_offset:
             return rows.delete(cursor.key, cursor.etag)
-        return rows.replace(cursor.key, gap_values(cursor), cursor.etag)
+        return rows.replace(cursor.key, properties_of(cursor), cursor.etag)
     key = position_key(cursor.partition)
+    # Each batch has one for each of its partitions: by name this takes a quarter of the time.
     values: dict[str, Any] = {
         "next_offset": cursor.next_offset,
         "kept_from": cursor.kept_from,
@@ -186,17 +177,6 @@ def gap_key(gap: Gap, segment_id: str) -> str:
     return f"g-{gap.partition:010}-{gap.next_offset:019}-{segment_id}"
 
 
-def gap_values(gap: Gap) -> dict[str, Any]:
-    """The properties of a gap's row."""
-    return {
-        "next_offset": gap.next_offset,
-        "end_offset": gap.end_offset,
-        "why": gap.why,
-        "held": gap.held,
-        "tries": gap.tries,
-    }
-
-
 def gap_of(row: Row) -> Gap:
     """A gap's row, read."""
     found = {**row.values, "partition": int(row.key.split("-")[1]), "key": row.key, "etag": row.etag}
@@ -207,32 +187,15 @@ def gap_of(row: Row) -> Gap:
 
 
 def segment_values(segment: Segment) -> dict[str, Any]:
-    """The properties of a segment's row."""
-    return {
-        "topic": segment.topic,
-        "ranges": ranges_to_json(segment.ranges),
-        "replay": segment.replay,
-        "topic_id": segment.topic_id,
-        "records": segment.records,
-        **changing_values(segment),
-    }
-
-
-def changing_values(segment: Segment) -> dict[str, Any]:
-    """Those of its properties that change after the commit."""
-    return {
-        "state": segment.state,
-        "blobs": blobs_to_json(segment.blobs),
-        "dead_letters": segment.dead_letters,
-        "attempts": segment.attempts,
-        "waiting": segment.waiting,
-    }
+    """The properties of a segment's row; its lists are JSON."""
+    ranges = msgspec.json.encode(segment.ranges).decode()
+    return properties_of(segment) | {"ranges": ranges, "blobs": blobs_to_json(segment.blobs)}
 
 
 def segment_of(row: Row) -> Segment:
     """A segment's row, read."""
-    ranges, blobs = ranges_from_json(row.values["ranges"]), blobs_from_json(row.values["blobs"])
-    if not all(0 <= r.first_offset < r.next_offset for r in ranges):
+    lists = {name: msgspec.json.decode(row.values[name]) for name in ("ranges", "blobs")}
+    segment = msgspec.convert({**row.values, **lists, "id": row.key[2:]}, Segment)
+    if not all(0 <= r.first_offset < r.next_offset for r in segment.ranges):
         raise ValueError
-    found = {**row.values, "ranges": ranges, "blobs": blobs, "id": row.key[2:]}
-    return msgspec.convert(found, Segment, from_attributes=True)
+    return segment

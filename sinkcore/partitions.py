@@ -12,7 +12,7 @@ from sinkcore.drain import drain
 from sinkcore.ledger_rows import Cursor, Gap, Position
 from sinkcore.sink import Sink, Topic
 from sinkcore.start import places
-from sinkcore.telemetry import event
+from sinkcore.telemetry import event, range_facts
 from sinkcore.transaction import OPERATIONS_MAX
 
 # A position that has not moved for so many sweeps, with records above it, is one that nobody serves.
@@ -94,14 +94,8 @@ def check_partitions(sink: Sink, topic: Topic, seen: Seen, deadline: Deadline, t
             continue
         # A commit marker at the end is no record: it only moves the position.
         if drain(sink, topic, position, end, deadline, turn):
-            event(
-                "trigger_silent",
-                logging.ERROR,
-                topic=topic.name,
-                partition=partition,
-                next_offset=position.next_offset,
-                end_offset=end,
-            )
+            offsets = partition, position.next_offset, end
+            event("trigger_silent", logging.ERROR, topic=topic.name, **range_facts(*offsets))
             silent[partition] = end
     committed = sink.kafka.committed(topic.group, topic.name) if silent else {}
     shared = [
@@ -136,14 +130,8 @@ def _check_ends(sink: Sink, topic: Topic, positions: dict[int, Position], ends: 
             if gap.partition == partition and gap.end_offset > end
         ]
         if _move_with_gaps(topic, replace(position, next_offset=end), above):
-            event(
-                "log_truncated",
-                logging.ERROR,
-                topic=topic.name,
-                partition=partition,
-                next_offset=position.next_offset,
-                end_offset=end,
-            )
+            offsets = partition, position.next_offset, end
+            event("log_truncated", logging.ERROR, topic=topic.name, **range_facts(*offsets))
 
 
 def _move_with_gaps(topic: Topic, position: Position, gaps: Sequence[Gap]) -> bool:

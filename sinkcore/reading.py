@@ -6,8 +6,6 @@ import logging
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from operator import methodcaller
 from threading import Lock
 from typing import Any
@@ -19,6 +17,7 @@ from sinkcore.clock import Clock, Deadline
 from sinkcore.errors import TransientError
 from sinkcore.gaps import Answer
 from sinkcore.kafka import Connection, partitions_in
+from sinkcore.records import timestamp_of
 from sinkcore.telemetry import event
 
 # A range is proven empty by a record or an end of the log behind it. Without `fetch.queue.backoff.ms` a small
@@ -53,7 +52,6 @@ _STUCK = (KafkaError._AUTO_OFFSET_RESET, KafkaError.UNKNOWN_TOPIC_OR_PART)
 # timeout_s)` returns.
 Bounds = tuple[dict[int, int], dict[int, int], dict[int, int]]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Called from C, whose callers look for an exception that a method set beside its result; bytecode does not.
 _headers_of = methodcaller("headers")
 
@@ -88,10 +86,6 @@ class _Reading:
             question = self.open.pop(p)
             self.answers[p] = Answer(question.events, question.next_offset, question.lost, why)
 
-    def settle_all(self, why: str) -> None:
-        """Every open question is answered with what was found so far."""
-        self.settle(*list(self.open), why=why)
-
     def skip_to(self, partition: int, offset: int, *, lost: bool = False) -> None:
         """Nothing that is still asked of the partition lies below `offset`."""
         question = self.open[partition]
@@ -114,7 +108,7 @@ class _Reading:
                 self._record(question, message, offset)
             self.skip_to(partition, question.end if offset >= question.end - 1 else question.next_offset)
             if self._records_left <= 0 or self._bytes_left <= 0:
-                self.settle_all("budget")
+                self.settle(*self.open, why="budget")
         elif error.code() == KafkaError._PARTITION_EOF:
             self.skip_to(partition, offset)
             if partition in self.open:
@@ -166,10 +160,12 @@ class Reader:
             try:
                 self._read(reading, deadline)
             except KafkaException as fault:
-                raise self._given_up(topic, fault) from fault
+                error = self._connection.unanswered(f"records of {topic}", fault, self._consumer)
+                self._drop()
+                raise error from fault
             finally:
                 self._lock.release()
-        reading.settle_all("unanswered")
+        reading.settle(*reading.open, why="unanswered")
         nothing = all(a.why == "unanswered" and not a.events for a in reading.answers.values())
         if reading.fault is not None and nothing:
             raise reading.fault
@@ -178,18 +174,12 @@ class Reader:
     def close(self) -> None:
         """The consumer is closed; another read opens one."""
         with self._lock:
-            self._known.clear()
-            consumer, self._consumer = self._consumer, None
-            if consumer is not None:
-                consumer.close()
+            self._drop()
 
-    def _given_up(self, topic: str, fault: KafkaException) -> TransientError:
-        error = self._connection.unanswered(f"records of {topic}", fault, self._consumer)
-        consumer, self._consumer = self._consumer, None
-        self._known.clear()
+    def _drop(self) -> None:
+        consumer, self._consumer, self._known = self._consumer, None, {}
         if consumer is not None:
             consumer.close()
-        return error
 
     def _read(self, reading: _Reading, deadline: Deadline) -> None:
         """The questions are answered, or the time is over."""
@@ -271,7 +261,7 @@ def event_of(message: Message) -> func.KafkaEvent:
     values as base64. Header names that are not UTF-8, which Kafka does not allow and brokers do not check, cannot
     be had from confluent-kafka: such a record comes without its headers.
     """
-    value, key = message.value(), message.key()
+    value, key, (kind, timestamp_ms) = message.value(), message.key(), message.timestamp()
     try:
         headers: Any = _headers_of(message) or ()
     except SystemError:
@@ -289,23 +279,11 @@ def event_of(message: Message) -> func.KafkaEvent:
         offset=message.offset(),
         partition=message.partition(),
         topic=message.topic(),
-        timestamp=_timestamp(*message.timestamp()),
+        # Source: the extension prints Kafka's "none", -1, as the last millisecond of 1969.
+        timestamp=timestamp_of(-1 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms),
         headers=[{"Key": name, "Value": None if part is None else _base64(part)} for name, part in headers],
     )
 
 
 def _base64(data: Any) -> str:
     return b2a_base64(data, newline=False).decode()
-
-
-@lru_cache(maxsize=1_024)
-def _timestamp(kind: int, timestamp_ms: int) -> str | None:
-    """ISO text in UTC, without zeros at the fraction's end; None for a time that no calendar has.
-
-    Source: the extension prints Kafka's "none", -1, as the last millisecond of 1969.
-    """
-    try:
-        moment = _EPOCH + timedelta(milliseconds=-1 if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms)
-    except OverflowError:
-        return None
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds").rstrip("0").rstrip(".") + "Z"

@@ -7,9 +7,10 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter, lt, methodcaller
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -23,8 +24,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetRange:
+class OffsetRange(NamedTuple):
     """Offsets `[first_offset, next_offset)` of one topic-partition.
 
     `next_offset` is the position after the range, as Kafka's own consumers count.
@@ -41,7 +41,8 @@ class Slice:
 
     `values` holds the record values; the trigger hands over a null value and an empty one alike as `b""`.
     `events` holds what the trigger delivered, for keys, headers and timestamps. `ran_back` says that their offsets
-    did not rise as they came: the list has outlived a rebalance.
+    did not rise as they came: the list has outlived a rebalance. Offsets that are not here do not exist below
+    `settled`, nor, where the slice `is_dense`, between its records.
     """
 
     partition: int
@@ -49,11 +50,8 @@ class Slice:
     values: list[bytes]
     events: list[func.KafkaEvent]
     ran_back: bool = False
-
-    @property
-    def range(self) -> OffsetRange:
-        """From the first record's offset to the position after the last one."""
-        return OffsetRange(self.partition, self.offsets[0], self.offsets[-1] + 1)
+    settled: int = 0
+    is_dense: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +123,11 @@ def slices_of(events: Sequence[func.KafkaEvent]) -> list[Slice]:
     return [_slice(partition, by_partition[partition], columns) for partition in sorted(by_partition)]
 
 
+def slice_of(partition: int, events: list[func.KafkaEvent]) -> Slice:
+    """Records of one partition, if there are any, as `slices_of` has them."""
+    return _slice(partition, events, columns_of(events))
+
+
 def _slice(partition: int, events: list[func.KafkaEvent], columns: Columns) -> Slice:
     offsets = list(map(columns.offset, events))
     ran_back = not all(map(lt, offsets, offsets[1:]))
@@ -156,10 +159,14 @@ def record_of(event: func.KafkaEvent) -> Record:
     )
 
 
-def timestamp_of(timestamp_ms: int) -> str:
-    """What `timestamp_ms_of` reads: ISO text in UTC as the trigger has it."""
-    moment = _EPOCH + timestamp_ms * _MILLISECOND
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+@lru_cache(maxsize=1_024)
+def timestamp_of(timestamp_ms: int) -> str | None:
+    """What `timestamp_ms_of` reads: the trigger's ISO text in UTC; None for a time that no calendar has."""
+    try:
+        moment = (_EPOCH + timestamp_ms * _MILLISECOND).replace(tzinfo=None)
+    except OverflowError:
+        return None
+    return moment.isoformat(timespec="milliseconds").rstrip("0").rstrip(".") + "Z"
 
 
 def timestamp_ms_of(timestamp: str | None) -> int:

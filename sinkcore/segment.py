@@ -140,21 +140,6 @@ def source_id_of(segment_id: str, index: int) -> str:
     return str(uuid.uuid5(uuid.UUID(segment_id), str(index)))
 
 
-def ranges_to_json(ranges: tuple[OffsetRange, ...]) -> str:
-    """`[[partition, first_offset, next_offset], ...]`, as the contract has it."""
-    return msgspec.json.encode([[r.partition, r.first_offset, r.next_offset] for r in ranges]).decode()
-
-
-def ranges_from_json(text: str) -> tuple[OffsetRange, ...]:
-    """What `ranges_to_json` wrote."""
-    return tuple(OffsetRange(*row) for row in msgspec.json.decode(text, type=list[tuple[int, int, int]]))
-
-
 def blobs_to_json(blobs: tuple[Blob, ...]) -> str:
-    """The blobs as a JSON list of objects."""
+    """The blobs as the ledger has them: a JSON list of objects."""
     return msgspec.json.encode(blobs).decode()
-
-
-def blobs_from_json(text: str) -> tuple[Blob, ...]:
-    """What `blobs_to_json` wrote."""
-    return msgspec.json.decode(text, type=tuple[Blob, ...])

@@ -25,7 +25,7 @@ from sinkcore.stage import Stage, Staged
 from sinkcore.staging import Blobs
 from sinkcore.start import places, start
 from sinkcore.table import Table
-from sinkcore.telemetry import event
+from sinkcore.telemetry import event, range_facts
 
 if TYPE_CHECKING:
     import azure.functions as func
@@ -184,22 +184,18 @@ class Sink:
         if self._is_made_again(topic, slices, positions):
             slices = as_kafka_has_it(self.kafka, topic.name, slices)
         moves = moves_of(slices, positions)
-        holed = {move.cursor.partition for move in moves if move.gap is not None}
-        if not holed:
-            return moves
-        slices = [s for s in slices if s.offsets[-1] >= positions[s.partition].next_offset]
-        suspects = [s for s in slices if s.partition in holed]
-        if topic.row.sparse:
-            explained = ask_before(self.kafka, topic.name, topic.group, suspects, positions)
+        gaps = {move.gap.partition: move.gap for move in moves if move.gap is not None}
+        suspects = [s for s in slices if s.partition in gaps]
+        if suspects and topic.row.sparse:
+            explained = ask_before(self.kafka, topic.name, topic.group, suspects, gaps)
         elif any(holes_in(piece) > HOLES_MAX for piece in suspects):
-            explained = ask_first(self.kafka, topic.name, suspects, positions)
-            if explained.proven_empty:
+            explained, proven_empty = ask_first(self.kafka, topic.name, suspects, gaps)
+            if proven_empty:
                 self.mark_sparse(topic)
-                explained = ask_before(self.kafka, topic.name, topic.group, suspects, positions)
+                explained = ask_before(self.kafka, topic.name, topic.group, suspects, gaps)
         else:
             return moves
-        sound = [s for s in slices if s.partition not in holed]
-        return moves_of(sorted([*sound, *explained.slices], key=_partition), positions, explained.known)
+        return moves_of([explained.get(s.partition, s) for s in slices], positions)
 
     def _is_made_again(self, topic: Topic, slices: Sequence[Slice], positions: Mapping[int, Position]) -> bool:
         """Whether the records may be of an earlier topic of this name; a position tells before the topic's row."""
@@ -261,14 +257,8 @@ class Sink:
             return None
         topic.positions = None if moved is None or topic.positions is None else topic.positions | moved
         for gap in gaps:
-            event(
-                "gap_found",
-                logging.ERROR,
-                topic=topic.name,
-                partition=gap.partition,
-                next_offset=gap.next_offset,
-                end_offset=gap.end_offset,
-            )
+            offsets = gap.partition, gap.next_offset, gap.end_offset
+            event("gap_found", logging.ERROR, topic=topic.name, **range_facts(*offsets))
         return opened
 
     def _finish(self, topic: Topic, opened: OpenSegment, staged: Staged, deadline: Deadline) -> None:
@@ -286,7 +276,7 @@ class Sink:
             "segment_queued",
             topic=topic.name,
             segment=segment.id,
-            ranges=[[r.partition, r.first_offset, r.next_offset] for r in segment.ranges],
+            ranges=segment.ranges,
             records=segment.records,
             dead_letters=segment.dead_letters,
             blobs=sum(blob.kind == "rows" for blob in segment.blobs),
@@ -305,7 +295,3 @@ def _still_there(topic: Topic) -> TopicRow:
             "begin anew, stop the app and run `python -m sinkctl start`"
         )
     return row
-
-
-def _partition(piece: Slice) -> int:
-    return piece.partition

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from sinkcore.clock import Clock
 from sinkcore.deadletters import NAME as DEAD_LETTERS_NAME
@@ -59,7 +60,7 @@ class Stage:
         settings = self.settings
         routed = router_of(settings.routes_of(topic)).split(slices, settings.record_max_bytes)
         blobs: list[Blob] = []
-        bodies: list[bytes] = []
+        bodies: dict[str, bytes] = {}
         refused, large_records = routed.refused, 0
         for part in routed.parts:
             encoded = encode(
@@ -75,21 +76,21 @@ class Stage:
             large_records += encoded.large_records
             for body in encoded.bodies:
                 blobs.append(self._rows_blob(topic, segment_id, len(blobs), part, body))
-                bodies.append(body.data)
+                bodies[blobs[-1].path] = body.data
         self._check(topic, [each for _, each in refused], large_records)
         if refused:
             refused.sort(key=_place)
             letters = encode_dead_letters(refused, self.clock.now_ms())
-            blobs.append(self._dead_letters_blob(topic, segment_id, letters))
-            bodies.append(letters.data)
+            path = blob_path(topic, segment_id, f"/dead-letters{self.token}{DEAD_LETTERS_NAME}")
+            blobs.append(self._blob("dead_letters", path, letters))
+            bodies[path] = letters.data
         # ADX's codes may be added to each of them.
         if len(blobs_to_json(tuple(blobs))) + len(blobs) * ERROR_MAX_CHARS > PROPERTY_MAX_CHARS:
             return None
-        by_path = {blob.path: data for blob, data in zip(blobs, bodies, strict=True)}
-        self._upload(by_path)
+        self._upload(bodies)
         records = sum(len(piece.offsets) for piece in slices)
         segment = Segment(segment_id, topic, ranges, tuple(blobs), records, len(refused))
-        return Staged(segment, by_path)
+        return Staged(segment, bodies)
 
     def _check(self, topic: str, refused: Sequence[Refused], large_records: int) -> None:
         """The batch may go on: no record was refused, or the app is set to go on without those."""
@@ -117,31 +118,22 @@ class Stage:
 
     def _rows_blob(self, topic: str, segment_id: str, index: int, part: Part, body: Body) -> Blob:
         route = part.route
-        return Blob(
-            kind="rows",
-            container=self.settings.staging_container,
-            path=blob_path(topic, segment_id, f"/{index}{self.token}{SUFFIXES[route.stored_format]}"),
+        return self._blob(
+            "rows",
+            blob_path(topic, segment_id, f"/{index}{self.token}{SUFFIXES[route.stored_format]}"),
+            body,
             db=route.db,
             table=route.table,
             format=route.stored_format,
             mapping=route.mapping,
             metadata=route.metadata,
             route=part.digest,
-            rows=body.rows,
-            raw_size_bytes=body.raw_size_bytes,
-            stored_size_bytes=len(body.data),
             source_id=source_id_of(segment_id, index),
         )
 
-    def _dead_letters_blob(self, topic: str, segment_id: str, body: Body) -> Blob:
-        return Blob(
-            kind="dead_letters",
-            container=self.settings.staging_container,
-            path=blob_path(topic, segment_id, f"/dead-letters{self.token}{DEAD_LETTERS_NAME}"),
-            rows=body.rows,
-            raw_size_bytes=body.raw_size_bytes,
-            stored_size_bytes=len(body.data),
-        )
+    def _blob(self, kind: Literal["rows", "dead_letters"], path: str, body: Body, **aim: Any) -> Blob:
+        container, stored_size_bytes = self.settings.staging_container, len(body.data)
+        return Blob(kind, container, path, body.rows, body.raw_size_bytes, stored_size_bytes, **aim)
 
 
 def _place(letter: tuple[Route | None, Refused]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -12,7 +13,6 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import (
     BlobSasPermissions,
     BlobServiceClient,
-    ContentSettings,
     UserDelegationKey,
     generate_blob_sas,
 )
@@ -70,38 +70,34 @@ class AzureBlobs:
         Source: with `overwrite=False` the SDK sends `If-None-Match: *`; a second sending after a lost reply then
         meets its own blob.
         """
-        self._put(container, path, data, makes_container=True)
+        with _refusing(container):
+            try:
+                self._upload(container, path, data)
+            except AzureError as error:
+                if _code(error) != "ContainerNotFound":
+                    raise
+                # Somebody deleted it under the running app; the sweeper finds out what was in it.
+                event("container_made_again", logging.ERROR, container=container)
+                self.create_container_if_missing(container)
+                self._upload(container, path, data)
 
-    def _put(self, container: str, path: str, data: bytes, *, makes_container: bool) -> None:
-        client = self._service.get_blob_client(container, path)
+    def _upload(self, container: str, path: str, data: bytes) -> None:
         try:
-            client.upload_blob(
-                data, length=len(data), overwrite=False, content_settings=ContentSettings(_type_of(path))
-            )
+            self._service.get_blob_client(container, path).upload_blob(data, length=len(data), overwrite=False)
         except AzureError as error:
             # Source: the SDK calls it "exists", too, that the container is being deleted.
-            if _code(error) == "BlobAlreadyExists":
-                return
-            if _code(error) != "ContainerNotFound" or not makes_container:
-                raise _refusal(container, error) from None
-            # Somebody deleted it under the running app; the sweeper finds out what was in it.
-            event("container_made_again", logging.ERROR, container=container)
-            self.create_container_if_missing(container)
-            self._put(container, path, data, makes_container=False)
+            if _code(error) != "BlobAlreadyExists":
+                raise
 
     def get(self, container: str, path: str) -> bytes:
         """See Blobs."""
-        try:
+        with _refusing(container):
             return self._service.get_blob_client(container, path).download_blob().readall()
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def exists(self, container: str, path: str) -> bool:
         """See Blobs."""
-        try:
+        with _refusing(container):
             return self._service.get_blob_client(container, path).exists()
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def url_for_adx(self, container: str, path: str) -> str:
         """See Blobs."""
@@ -109,64 +105,43 @@ class AzureBlobs:
 
     def names(self, container: str, prefix: str) -> Iterator[str]:
         """See Blobs."""
-        try:
+        with _refusing(container):
             yield from self._service.get_container_client(container).list_blob_names(name_starts_with=prefix)
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def delete(self, container: str, path: str) -> None:
         """See Blobs."""
-        try:
+        with _refusing(container), suppress(ResourceNotFoundError):
             self._service.get_blob_client(container, path).delete_blob()
-        except ResourceNotFoundError:
-            return
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def mark(self, container: str, path: str, marks: Mapping[str, str]) -> None:
         """See Blobs. Marks are the blob's metadata."""
-        try:
+        with _refusing(container):
             self._service.get_blob_client(container, path).set_blob_metadata(dict(marks))
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def marks(self, container: str, path: str) -> dict[str, str]:
         """See Blobs."""
-        try:
+        with _refusing(container):
             return dict(self._service.get_blob_client(container, path).get_blob_properties().metadata)
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def has_container(self, container: str) -> bool:
         """Whether the container exists."""
-        try:
+        with _refusing(container):
             return self._service.get_container_client(container).exists()
-        except AzureError as error:
-            raise _refusal(container, error) from None
 
     def create_container_if_missing(self, container: str) -> None:
         """The container exists."""
-        try:
-            self._service.create_container(container)
-        except AzureError as error:
-            if _code(error) != "ContainerAlreadyExists":
-                raise _refusal(container, error) from None
+        with _refusing(container):
+            try:
+                self._service.create_container(container)
+            except AzureError as error:
+                if _code(error) != "ContainerAlreadyExists":
+                    raise
 
 
 def sign_with_account_key(account: str, key: str, clock: Clock) -> Callable[[str, str], str]:
     """SAS for single blobs, read only, by the account's key."""
 
-    def sign(container: str, path: str) -> str:
-        return "?" + generate_blob_sas(
-            account,
-            container,
-            path,
-            account_key=key,
-            permission=BlobSasPermissions(read=True),
-            expiry=_utc(clock, SAS_LIFE_S),
-        )
-
-    return sign
+    return lambda container, path: _sas(account, container, path, clock, key, None)
 
 
 @dataclass(slots=True)
@@ -185,21 +160,12 @@ class SignWithDelegationKey:
     def __call__(self, container: str, path: str) -> str:
         """The query string that lets its bearer read the blob."""
         if self._key is None or self.clock.now_ms() >= self._renew_at_ms:
-            try:
-                self._key = self.service.get_user_delegation_key(
-                    _utc(self.clock, -CLOCK_SKEW_S), _utc(self.clock, KEY_LIFE_S)
-                )
-            except AzureError as error:
-                raise _refusal(container, error) from None
+            begin, end = _utc(self.clock, -CLOCK_SKEW_S), _utc(self.clock, KEY_LIFE_S)
+            with _refusing(container):
+                self._key = self.service.get_user_delegation_key(begin, end)
             self._renew_at_ms = self.clock.now_ms() + (KEY_LIFE_S - SAS_LIFE_S - CLOCK_SKEW_S) * 1000
-        return "?" + generate_blob_sas(
-            str(self.service.account_name),
-            container,
-            path,
-            user_delegation_key=self._key,
-            permission=BlobSasPermissions(read=True),
-            expiry=_utc(self.clock, SAS_LIFE_S),
-        )
+        account = str(self.service.account_name)
+        return _sas(account, container, path, self.clock, None, self._key)
 
 
 def read_by_managed_identity(access: str) -> Callable[[str, str], str]:
@@ -211,6 +177,21 @@ def read_by_managed_identity(access: str) -> Callable[[str, str], str]:
     return lambda _container, _path: ";" + access
 
 
+def _sas(
+    account: str, container: str, path: str, clock: Clock, key: str | None, delegated: UserDelegationKey | None
+) -> str:
+    """What lets its bearer read the blob, by one of the two keys."""
+    return "?" + generate_blob_sas(
+        account,
+        container,
+        path,
+        account_key=key,
+        user_delegation_key=delegated,
+        permission=BlobSasPermissions(read=True),
+        expiry=_utc(clock, SAS_LIFE_S),
+    )
+
+
 def _utc(clock: Clock, after_s: int) -> datetime:
     return datetime.fromtimestamp(clock.now_ms() / 1000, UTC) + timedelta(seconds=after_s)
 
@@ -220,16 +201,16 @@ def _code(error: AzureError) -> str:
     return str(getattr(code, "value", code) or "")
 
 
-def _refusal(container: str, error: AzureError) -> TransientError:
-    status = getattr(error, "status_code", None)
-    advice = {
-        403: "give the app's identity the role Storage Blob Data Contributor, or check key and firewall",
-        404: "the container is missing; create it, or restart the app, which does",
-    }.get(status or 0, "the call will be made again")
-    what = f"{status} {_code(error)}".strip() if status else type(error).__name__
-    return TransientError(f"blob container {container}: storage answered {what}; {advice}")
-
-
-def _type_of(path: str) -> str:
-    """What a blob is, for people who look at it; ADX goes by the name."""
-    return "application/gzip" if path.endswith(".gz") else "application/octet-stream"
+@contextmanager
+def _refusing(container: str) -> Iterator[None]:
+    """What the SDK raises leaves as a TransientError that says what to do."""
+    try:
+        yield
+    except AzureError as error:
+        status = getattr(error, "status_code", None)
+        advice = {
+            403: "give the app's identity the role Storage Blob Data Contributor, or check key and firewall",
+            404: "the container is missing; create it, or restart the app, which does",
+        }.get(status or 0, "the call will be made again")
+        what = f"{status} {_code(error)}".strip() if status else type(error).__name__
+        raise TransientError(f"blob container {container}: storage answered {what}; {advice}") from None

@@ -7,6 +7,7 @@ ledger code on Azure, on Azurite and in a simulation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -91,7 +92,10 @@ class AzureTable:
             response = self._client._client.send_request(request, stream=True)
             body = response.read()
         except (ServiceRequestError, ClientAuthenticationError) as error:
-            raise _not_sent(error) from None
+            raise TransientError(
+                f"ledger: the transaction could not be sent ({type(error).__name__}); "
+                "check the storage connection and its identity"
+            ) from None
         except AzureError as error:
             raise _unclear(getattr(error, "status_code", None)) from None
         if response.status_code == 202:
@@ -105,20 +109,19 @@ class AzureTable:
     def get(self, partition: str, key: str) -> Row | None:
         """See Table."""
         date = _ServerDate()
-        try:
-            entity = self._client.get_entity(partition, key, raw_response_hook=date.note, **_READ)
-        except ResourceNotFoundError as error:
-            if _code(error) == "ResourceNotFound":
+        with _refusing():
+            try:
+                entity = self._client.get_entity(partition, key, raw_response_hook=date.note, **_READ)
+            except ResourceNotFoundError as error:
+                if _code(error) != "ResourceNotFound":
+                    raise
                 return None
-            raise _refusal(error) from None
-        except AzureError as error:
-            raise _refusal(error) from None
         return _row(entity, date)
 
     def rows(self, partition: str, prefix: str, before: str = "") -> Iterator[Row]:
         """See Table."""
         date = _ServerDate()
-        try:
+        with _refusing():
             for entity in self._client.query_entities(
                 "PartitionKey eq @partition and RowKey ge @first and RowKey lt @after",
                 # "~" is above every character that our keys use.
@@ -127,8 +130,6 @@ class AzureTable:
                 **_READ,
             ):
                 yield _row(entity, date)
-        except AzureError as error:
-            raise _refusal(error) from None
 
     def check(self) -> None:
         """The table exists.
@@ -140,12 +141,8 @@ class AzureTable:
 
     def create_if_missing(self) -> None:
         """The table exists."""
-        try:
+        with _refusing(), suppress(ResourceExistsError):
             self._client.create_table(**_READ)
-        except ResourceExistsError:
-            return
-        except AzureError as error:
-            raise _refusal(error) from None
 
 
 # Reading twice does no harm, so the SDK may repeat it; writes are never repeated behind the ledger's back
@@ -183,13 +180,6 @@ def _code(error: AzureError) -> str:
     return str(getattr(code, "value", code) or "")
 
 
-def _not_sent(error: AzureError) -> TransientError:
-    what = type(error).__name__
-    return TransientError(
-        f"ledger: the transaction could not be sent ({what}); check the storage connection and its identity"
-    )
-
-
 def _unclear(status: int | None) -> OutcomeUnknownError:
     return OutcomeUnknownError(f"ledger: a transaction ended without a clear answer ({status}); ask it")
 
@@ -202,9 +192,15 @@ def _write_error(reply: Reply) -> Exception:
     return _refused(status, f"{status} {code}") if 400 <= status < 500 else _unclear(status)
 
 
-def _refusal(error: AzureError) -> TransientError:
-    status = getattr(error, "status_code", None)
-    return _refused(status or 0, f"{status} {_code(error)}" if status else type(error).__name__)
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the SDK raises leaves as a TransientError that says what to do."""
+    try:
+        yield
+    except AzureError as error:
+        status = getattr(error, "status_code", None)
+        what = f"{status} {_code(error)}" if status else type(error).__name__
+        raise _refused(status or 0, what) from None
 
 
 def _refused(status: int, what: str) -> TransientError:

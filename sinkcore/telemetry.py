@@ -23,3 +23,8 @@ def event(name: str, level: int = logging.INFO, **facts: Any) -> None:
     if _log.isEnabledFor(level):
         # `extra` must not name an attribute that a log record has already.
         _log.log(level, "%s %s", name, _encode(facts).decode(), extra={"event": name, "facts": facts})
+
+
+def range_facts(partition: int, next_offset: int, end_offset: int) -> dict[str, int]:
+    """The facts of an event about the offsets `[next_offset, end_offset)` of a topic-partition."""
+    return {"partition": partition, "next_offset": next_offset, "end_offset": end_offset}

@@ -20,9 +20,7 @@ from sinkcore.ledger_rows import (
     Position,
     TopicRow,
     cursor_operation,
-    gap_values,
-    segment_values,
-    topic_values,
+    properties_of,
 )
 from sinkcore.segment import Segment
 from sinkcore.settings import KNOWN
@@ -125,9 +123,10 @@ def logged_events() -> dict[str, set[str]]:
 
 
 def keys_of(tree: ast.Module, value: ast.expr) -> set[str]:
-    """The keys of `**value`, a call of a function in the same module that returns a literal."""
+    """The keys of `**value`, a call of a function here or in `telemetry` that returns a literal."""
     assert isinstance(value, ast.Call), ast.unparse(value)
-    (made,) = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.name == ast.unparse(value.func)]
+    body = [*tree.body, *ast.parse((ROOT / "sinkcore" / "telemetry.py").read_text()).body]
+    (made,) = [f for f in body if isinstance(f, ast.FunctionDef) and f.name == ast.unparse(value.func)]
     (returned,) = [node.value for node in ast.walk(made) if isinstance(node, ast.Return)]
     assert isinstance(returned, ast.Dict), ast.unparse(made)
     return {ast.literal_eval(key) for key in returned.keys if key is not None}
@@ -161,10 +160,10 @@ def test_the_page_on_the_ledger_has_every_row_with_its_properties() -> None:
 
     assert documented == {
         "p": set(cursor_operation(Position(0, 0, 0), "").values),
-        "s": {*segment_values(Segment("", "", (), (), 0, 0)), "claimed_by"},
+        "s": {*properties_of(Segment("", "", (), (), 0, 0)), "claimed_by"},
         "o": set(),
-        "g": set(gap_values(Gap(0, 0, 0, ""))),
-        "t": set(topic_values(TopicRow("", "", 0, ""))),
+        "g": set(properties_of(Gap(0, 0, 0, ""))),
+        "t": set(properties_of(TopicRow("", "", 0, ""))),
         "in": {"topic", "consumer_group"},
     }
 

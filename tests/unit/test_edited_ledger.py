@@ -35,7 +35,7 @@ EDITS: dict[str, tuple[str, str, Any, str]] = {
     "segment: an unknown state": ("s-", "state", SECRET, "$.state"),
     "segment: a property is missing": ("s-", "blobs", GONE, "without blobs"),
     "segment: blobs are no JSON": ("s-", "blobs", "[{" + SECRET, "DecodeError"),
-    "segment: a blob's state is unknown": ("s-", "blobs", f'[{{"state":"{SECRET}"}}]', "$[0]"),
+    "segment: a blob's state is unknown": ("s-", "blobs", f'[{{"state":"{SECRET}"}}]', "$.blobs[0]"),
     "segment: ranges are no JSON": ("s-", "ranges", SECRET, "DecodeError"),
     "segment: a range that ends before it begins": ("s-", "ranges", "[[0,9,3]]", "ValueError"),
 }

@@ -235,8 +235,7 @@ def test_a_topic_that_is_not_in_kafka_cannot_be_started() -> None:
         operate.start_topic(world.sink(), TOPIC)
 
 
-@pytest.mark.parametrize(
-    "text", ["2013-01-01T10:00:00.120Z", "1969-12-31T23:59:59.999Z", "2026-11-23T00:00:00.000Z"]
-)
+@pytest.mark.parametrize("text", ["2013-01-01T10:00:00.12Z", "1969-12-31T23:59:59.999Z", "2026-11-23T00:00:00Z"])
 def test_a_timestamp_goes_back_as_it_came(text: str) -> None:
+    """The trigger trims zeros at a fraction's end."""
     assert timestamp_of(timestamp_ms_of(text)) == text

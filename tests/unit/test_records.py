@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinkcore.records import OffsetRange, columns_of, record_of, slices_of, timestamp_ms_of
+from sinkcore.records import columns_of, record_of, slices_of, timestamp_ms_of
 from tests.support.events import Sent, events_of
 from tests.unit.test_encode_json import any_pace
 
@@ -43,7 +43,6 @@ def test_offsets_of_runs_that_go_backwards_are_put_in_order() -> None:
 
     assert part.offsets == [3, 4, 5, 6, 7, 8]
     assert part.values == [b"v3", b"v4", b"v5", b"v6", b"v7", b"v8"]
-    assert part.range == OffsetRange(0, 3, 9)
 
 
 class OtherEvent:
