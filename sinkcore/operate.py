@@ -180,7 +180,7 @@ def _routed(sink: Sink) -> str:
 
 
 def _position(topic: Topic, partition: int) -> Position:
-    position = topic.ledger.position(partition)
+    position = topic.ledger.positions().get(partition)
     if position is None:
         raise NotPossibleError(f"{topic.name}: partition {partition} has no position; run start first")
     return position
