@@ -83,7 +83,7 @@ def test_every_record_is_in_the_one_table_or_dead_letter_that_its_routes_say(kaf
                     expected[end, partition, offset] += 1
             if round_ == ROUNDS // 2:
                 wait_until("rows land", lambda: whole.row_count() > 0, ANSWER_S)
-                whole.stack.wait_restarted("worker-0", whole.stack.kill("worker-0"))
+                whole.stack.wait_restarted("worker-0", whole.stack.kill("worker-0"), ANSWER_S)
 
         whole.finish()
         whole.storage.ingest_dead_letters(whole.stack.addresses["dm"])

@@ -19,6 +19,7 @@ from sinkcore.clock import SystemClock
 from sinkcore.connections import Kafka
 from sinkcore.errors import ConfigError, TransientError
 from sinkcore.kafkalog import ConfluentLog
+from tests.conftest import START_S
 from tests.kafka import secured
 from tests.kafka.secured import CLIENT_ID, CLIENT_SECRET, KEY_PASSWORD, PASSWORD, USER
 from tests.kafka.topics import ANSWER_S, Topics
@@ -62,7 +63,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     more = secured.properties(directory, **ports)
     child = kafka_process.start(directory, directory / "kafka.log", ports["plain"], ports["controller"], more)
     try:
-        kafka_process.wait_ready(child, ports["plain"])
+        kafka_process.wait_ready(child, ports["plain"], START_S)
         topics = Topics(f"127.0.0.1:{ports['plain']}")
         topic = topics.make()
         topics.fill(topic, [b"1", b"2", b"3"])
