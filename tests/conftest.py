@@ -22,8 +22,8 @@ STOP_S = 20.0
 ADX_TIME_SCALE = "0.001"  # the default batching policy's 5 minutes are 0.3 s
 
 # The same examples in every run: what a run finds is of the change that is tested, and not of its luck.
+# A busy machine is no failure.
 # `make test ARGS=--hypothesis-profile=default` looks elsewhere each time.
-# Nor does a clock have a say, which is another one on a busy machine.
 hypothesis.settings.register_profile(
     "fixed", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
