@@ -13,6 +13,8 @@ PARTS := localrunner/parts
 CLIENTS := tests/clients
 PY := .venv/bin/python
 ARGS ?=
+# Bytecode is kept, whatever the environment says: tests start hundreds of processes with the same modules.
+export PYTHONDONTWRITEBYTECODE :=
 SEED ?= 1
 RUNS ?= 2000
 

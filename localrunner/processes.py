@@ -26,6 +26,9 @@ KILL_WAIT_S = 10.0
 # Below the ranges from which Linux (32768 up) and macOS (49152 up) take ports for outgoing connections, so
 # that nobody is given the port of a component while it is being restarted.
 PORTS = range(20_000, 32_000)
+# A part of them in an environment variable, as `20000-21000`, for whoever starts several things at once: what one
+# process has chosen looks free to another until it is bound.
+PORTS_VARIABLE = "LOCALRUNNER_PORTS"
 PORT_TRIES_MAX = 200
 
 
@@ -242,11 +245,13 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
 def free_ports(count: int, taken: Iterable[int] = ()) -> list[int]:
     """`count` different free ports of the loopback address, at random, none of them among `taken`."""
     avoided = set(taken)
+    first, _, end = os.environ.get(PORTS_VARIABLE, f"{PORTS.start}-{PORTS.stop}").partition("-")
+    ports = range(int(first), int(end))
     found: list[int] = []
     for _ in range(PORT_TRIES_MAX):
-        port = random.choice(PORTS)
+        port = random.choice(ports)
         if port not in found and port not in avoided and is_free(port):
             found.append(port)
         if len(found) == count:
             return found
-    raise NotReadyError(f"loopback ports: fewer than {count} free in {PORTS}; close some servers")
+    raise NotReadyError(f"loopback ports: fewer than {count} free in {ports}; close some servers")

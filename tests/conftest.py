@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from localrunner import azurite as azurite_process
 from localrunner import kafka as kafka_process
 from localrunner.components import is_healthy
 from localrunner.plan import ROOT
-from localrunner.processes import free_ports, spawn, stop, wait_until
+from localrunner.processes import PORTS, PORTS_VARIABLE, free_ports, spawn, stop, wait_until
 
-ADX_START_S = 30.0
-ADX_STOP_S = 20.0
+START_S = 90.0  # of any of them, on a busy machine
+STOP_S = 20.0
 ADX_TIME_SCALE = "0.001"  # the default batching policy's 5 minutes are 0.3 s
 
 # The same examples in every run: what a run finds is of the change that is tested, and not of its luck.
@@ -27,6 +28,13 @@ hypothesis.settings.register_profile(
     "fixed", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("fixed")
+
+# Each process of a test run, and what it starts, has ports of its own.
+PORTS_OF_A_PROCESS = 1_000
+_first_port = PORTS.start + PORTS_OF_A_PROCESS * int(
+    os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+)
+os.environ.setdefault(PORTS_VARIABLE, f"{_first_port}-{_first_port + PORTS_OF_A_PROCESS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("kafka")
     child = kafka_process.start(directory, directory / "kafka.log", port, controller_port)
     try:
-        kafka_process.wait_ready(child, port)
+        kafka_process.wait_ready(child, port, START_S)
         yield f"127.0.0.1:{port}"
     finally:
         stop(child, kafka_process.STOP_S)
@@ -63,7 +71,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("azurite")
     child = azurite_process.start(directory, directory / "azurite.log", ports, in_memory=True)
     try:
-        azurite_process.wait_ready(child, ports)
+        azurite_process.wait_ready(child, ports, START_S)
         yield azurite_process.connection_string(ports)
     finally:
         stop(child, azurite_process.STOP_S)
@@ -81,9 +89,9 @@ def adx(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adx]
         wait_until(
             "the ADX double answers",
             lambda: is_healthy(dm) and is_healthy(engine),
-            ADX_START_S,
+            START_S,
             child=child,
         )
         yield Adx(f"http://127.0.0.1:{dm}", f"http://127.0.0.1:{engine}")
     finally:
-        stop(child, ADX_STOP_S)
+        stop(child, STOP_S)

@@ -15,6 +15,8 @@ from urllib.parse import unquote, urlsplit
 from localrunner.registry.store import TYPES, Entry, RegistryError, Store
 
 BODY_MAX_BYTES = 16 << 20
+# Within which a shutdown is noticed.
+POLL_S = 0.05
 _HOST = "127.0.0.1"
 _TYPE = "application/vnd.schemaregistry.v1+json"
 
@@ -45,7 +47,7 @@ def serve(store: Store, port: int) -> ThreadingHTTPServer:
 
     server = ThreadingHTTPServer((_HOST, port), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="registry", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(POLL_S,), name="registry", daemon=True).start()
     return server
 
 

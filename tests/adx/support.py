@@ -32,9 +32,9 @@ from localrunner.components import is_healthy
 from localrunner.plan import ROOT
 from localrunner.processes import Child, free_ports, spawn, stop, wait_until
 
-START_S = 30.0
+START_S = 90.0
 STOP_S = 20.0
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 CONTAINER = "adx-double-tests"
 
 _numbers = itertools.count(1)

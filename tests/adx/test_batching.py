@@ -133,7 +133,8 @@ def queue_all(double: Double, table: str, *sizes: int, **more: Any) -> list[uuid
 @pytest.mark.parametrize(
     ("policy", "sizes", "more", "reason"),
     [
-        ({"MaximumBatchingTimeSpan": "00:00:10"}, [8, 8], {}, "Time"),
+        # A tenth of it, in which both blobs have to come.
+        ({"MaximumBatchingTimeSpan": "00:00:40"}, [8, 8], {}, "Time"),
         ({"MaximumNumberOfItems": 3}, [8, 8, 8], {}, "Count"),
         ({"MaximumRawDataSizeMB": 100}, [60 * MB, 40 * MB], {}, "Size"),
         ({}, [8], {"flush_immediately": True}, "FlushImmediately"),

@@ -12,7 +12,7 @@ import requests
 from azure.storage.queue import QueueServiceClient
 
 from localrunner.adx.faults import POINTS
-from tests.adx.support import Double, wait_for
+from tests.adx.support import PATIENCE_S, Double, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def test_kills_at_any_moment_of_ingestion_lose_nothing(mortal: Double) -> None:
         mortal.kill()
         mortal.start()
 
-    wait_for("every row arrived", lambda: mortal.query(f"{table} | summarize dcount(n)")[0][0] == 60, 40)
-    wait_for("every tagged row arrived", lambda: mortal.count(tagged) >= 12, 40)
-    wait_for("the queue is empty", lambda: waiting(mortal) == 0, 40)
+    wait_for("every row arrived", lambda: mortal.query(f"{table} | summarize dcount(n)")[0][0] == 60)
+    wait_for("every tagged row arrived", lambda: mortal.count(tagged) >= 12)
+    wait_for("the queue is empty", lambda: waiting(mortal) == 0)
     assert sorted(mortal.query(tagged)) == [[n] for n in range(12)]
 
 
@@ -106,7 +106,7 @@ def test_a_kill_at_any_point_of_a_batch_repeats_at_most_and_loses_nothing(mortal
     process = mortal.child.process
 
     mortal.queue_blob(mortal.upload(b'{"n": 1}'), mortal.properties(tagged, **once), 8)
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_S)
     mortal.start()
     mortal.queue_blob(mortal.upload(b'{"n": 1}'), mortal.properties(plain), 8)
 
@@ -132,7 +132,7 @@ def test_rows_that_a_killed_double_repeated_are_told_from_those_that_were_sent_t
     process = mortal.child.process
 
     mortal.queue_blob(path := mortal.upload(b'{"n": 1}'), mortal.properties(killed), 8)
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_S)
     mortal.start()
     twice = mortal.upload(b'{"n": 1}')
     for rows in (1, 2):
@@ -154,7 +154,7 @@ def test_rows_without_a_tag_are_repeated_after_a_kill_behind_the_commit(mortal: 
     process = mortal.child.process
 
     mortal.queue_blob(mortal.upload(b'{"n": 1}'), mortal.properties(table), 8)
-    process.wait(timeout=20)
+    process.wait(timeout=PATIENCE_S)
     mortal.start()
 
     wait_for("the row is there twice", lambda: mortal.count(table) == 2)

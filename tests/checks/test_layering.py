@@ -66,6 +66,8 @@ def imports_of(source: str) -> Iterator[Import]:
     pending: list[tuple[ast.AST, bool, bool]] = [(ast.parse(source), True, False)]
     while pending:
         node, at_start, for_types = pending.pop()
+        if isinstance(node, ast.expr):
+            continue  # no import stands in one
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, at_start, for_types) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -75,7 +77,7 @@ def imports_of(source: str) -> Iterator[Import]:
             pending += [(child, False, True) for child in node.body]
             pending += [(child, at_start, for_types) for child in node.orelse]
         else:
-            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             pending += [(child, at_start and not inside, for_types) for child in ast.iter_child_nodes(node)]
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from tenacity import wait_none
 
 from sinkcore import clients
 from tests.conftest import Adx
@@ -15,9 +16,11 @@ from tests.support.proxy import FaultProxy, proxy_to
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Storage is asked again at once; a test whose matter the pauses are undoes it."""
+    """Storage and a throttling ADX are asked again at once; a test whose matter the pauses are undoes it."""
     monkeypatch.setitem(clients.BLOB_RETRIES, "increment_base", 0)
     monkeypatch.setitem(clients.BLOB_RETRIES, "random_jitter_range", 0)
+    # By itself Kusto's client draws its pauses, of up to 30 s each.
+    monkeypatch.setattr("azure.kusto.ingest._resource_manager.wait_random_exponential", lambda **_: wait_none())
 
 
 @pytest.fixture

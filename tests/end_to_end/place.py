@@ -30,7 +30,7 @@ from tests.support.kafka import MemoryKafka
 from tests.support.proxy import FaultProxy
 
 DB = "db"
-LANDS_WITHIN_S = 20.0
+LANDS_WITHIN_S = 60.0
 SWEEPS_MAX = 5
 # Beyond every age that a sweeper waits for, and within the life of a SAS.
 LATER_S = 3600

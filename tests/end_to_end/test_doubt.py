@@ -17,7 +17,7 @@ from localrunner.components import is_healthy
 from localrunner.plan import ROOT
 from localrunner.processes import free_ports, spawn, stop, wait_until
 from sinkcore.unfinished import CLAIM_MARGIN_S
-from tests.conftest import ADX_START_S, ADX_STOP_S, Adx
+from tests.conftest import START_S, STOP_S, Adx
 from tests.end_to_end.place import LANDS_WITHIN_S, Place, flights, once
 from tests.support.proxy import Fault, FaultProxy
 
@@ -102,10 +102,10 @@ def unhurried(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     command += ["--dm-port", str(dm), "--engine-port", str(engine), "--time-scale", "1"]
     child = spawn("adx", command, directory / "adx.log", cwd=ROOT)
     try:
-        wait_until("the double answers", lambda: is_healthy(dm) and is_healthy(engine), ADX_START_S, child=child)
+        wait_until("the double answers", lambda: is_healthy(dm) and is_healthy(engine), START_S, child=child)
         yield Adx(f"http://127.0.0.1:{dm}", f"http://127.0.0.1:{engine}")
     finally:
-        stop(child, ADX_STOP_S)
+        stop(child, STOP_S)
 
 
 def test_in_real_time_a_doubtful_segment_is_not_asked_about_before_adx_has_had_its_minute(

@@ -137,13 +137,9 @@ def landed(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan
             if case.frame is not None:
                 whole.send(topics[case.name], 0, BAD, key=key)
 
-        def finished() -> bool:
-            stored = whole.storage.stored()
-            return stored.unfinished == 0 and stored.records == whole.sent
-
         rows = ROWS * len(CASES)
         wait_until(f"{rows} rows land", lambda: whole.row_count() >= rows, SETTLES_WITHIN_S)
-        wait_until("everything is in finished segments", finished, SETTLES_WITHIN_S)
+        whole.finish()
         yield Landed(whole, topics, _blobs(whole))
 
 

@@ -35,7 +35,7 @@ def test_every_offset_arrives_exactly_once_under_microsofts_own_worker(kafka: st
         for value in (None, b"no JSON"):
             whole.send(topic, 0, value)
         wait_until("rows land", lambda: whole.row_count() > 0, ANSWER_S)
-        whole.stack.wait_restarted("worker-0", whole.stack.kill("worker-0"))
+        whole.stack.wait_restarted("worker-0", whole.stack.kill("worker-0"), ANSWER_S)
         whole.send(topic, 1, b'{"n": 0}')
         whole.settle()
 

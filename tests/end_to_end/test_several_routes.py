@@ -9,7 +9,7 @@ from typing import Any
 
 from localrunner.demo.kusto import DB, METADATA
 from localrunner.processes import wait_until
-from tests.end_to_end.whole import ANSWER_S, SETTLES_WITHIN_S, Topic, Whole, running
+from tests.end_to_end.whole import ANSWER_S, Topic, Whole, running
 
 PARTITIONS = 2
 ROUNDS = 40
@@ -83,13 +83,9 @@ def test_every_record_is_in_the_one_table_or_dead_letter_that_its_routes_say(kaf
                     expected[end, partition, offset] += 1
             if round_ == ROUNDS // 2:
                 wait_until("rows land", lambda: whole.row_count() > 0, ANSWER_S)
-                whole.stack.wait_restarted("worker-0", whole.stack.kill("worker-0"))
+                whole.stack.wait_restarted("worker-0", whole.stack.kill("worker-0"), ANSWER_S)
 
-        def finished() -> bool:
-            stored = whole.storage.stored()
-            return stored.unfinished == 0 and stored.records == whole.sent
-
-        wait_until("everything is in finished segments", finished, SETTLES_WITHIN_S)
+        whole.finish()
         whole.storage.ingest_dead_letters(whole.stack.addresses["dm"])
         wait_until("everything has landed", lambda: places(whole).total() >= whole.sent, ANSWER_S)
 

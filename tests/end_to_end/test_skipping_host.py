@@ -21,8 +21,9 @@ from tests.end_to_end.skipping import an_app_without_retries
 TOPIC = "skipped"
 RECORDS = 40_000
 KILLS_MIN, KILLS_MAX = 6, 14
-KILL_PAUSE_S = 0.7
-WAIT_S = 120.0
+BUSY_WITHIN_S = 10.0
+LOOK_EVERY_S = 0.01
+WAIT_S = 240.0
 SETTINGS = (
     *SKIPPING,
     "AzureFunctionsJobHost__extensions__kafka__subscriberIntervalInSeconds=1",
@@ -33,10 +34,24 @@ SETTINGS = (
 )
 
 
+def log_of(stack: Stack) -> str:
+    return (stack.directory / "logs" / "host-0.log").read_text(errors="replace")
+
+
 def events(stack: Stack, *names: str) -> int:
     """How many lines of the host's log are such events."""
-    log = (stack.directory / "logs" / "host-0.log").read_text(errors="replace")
+    log = log_of(stack)
     return sum(log.count(f"{name} {{") for name in names)
+
+
+def wait_busy(stack: Stack) -> None:
+    """The worker is at a batch, or there is none any more; a kill before that skips nothing."""
+    deadline = time.monotonic() + BUSY_WITHIN_S
+    while time.monotonic() < deadline:
+        log = log_of(stack)
+        if log.count("Executing 'Functions.kafka_") > log.count("Executed 'Functions.kafka_"):
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def test_a_host_that_skips_failed_batches_loses_nothing(tmp_path: Path) -> None:
@@ -59,10 +74,9 @@ def test_a_host_that_skips_failed_batches_loses_nothing(tmp_path: Path) -> None:
         for kills in range(KILLS_MAX):
             if kills >= KILLS_MIN and events(stack, "gap_found", "trigger_silent"):
                 break
+            wait_busy(stack)
             with suppress(ProcessLookupError, KeyError):  # the one after it may not have been seen yet
                 stack.kill("worker-0")
-            # A busy worker needs longer before it is at a batch, and a kill before that skips nothing.
-            time.sleep(KILL_PAUSE_S * (1 + kills / KILLS_MIN))
         deadline = time.monotonic() + WAIT_S
         while adx.rows([feed])["Flights"] < RECORDS and time.monotonic() < deadline:
             time.sleep(0.5)

@@ -97,11 +97,11 @@ def sent(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]
                 )
             wait_until("rows land", lambda: whole.row_count() > 0, ANSWER_S)
             for part in ("worker-0", "azurite", "host-1", "host-0"):
-                whole.stack.wait_restarted(part, whole.stack.kill(part))
+                whole.stack.wait_restarted(part, whole.stack.kill(part), ANSWER_S)
         whole.wait_quiet()
         killed = whole.stack.kill("adx")
         with whole.load(wide, long):
-            whole.stack.wait_restarted("adx", killed)
+            whole.stack.wait_restarted("adx", killed, ANSWER_S)
         whole.settle()
         yield Sent(whole, odd, wide, long, offsets)
 

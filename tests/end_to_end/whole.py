@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,8 +39,10 @@ SETTINGS = (
 )
 OURS = ("SINK", "KAFKA_", "KUSTO_", "AZUREWEBJOBSSTORAGE", "AZUREFUNCTIONSJOBHOST", "SCHEMA_REGISTRY_")
 RECORD_MAX_BYTES = 40 * 1024 * 1024
-ANSWER_S = 20.0
-SETTLES_WITHIN_S = 120.0
+ANSWER_S = 60.0
+SETTLES_WITHIN_S = 240.0
+# Reading a whole ledger takes longer than this, and it is read by what the stack needs for itself.
+LOOK_EVERY_S = 0.5
 LOAD_PAUSE_S = 0.2
 MAPPING = [{"column": name, "Properties": {"Path": path}} for name, path in (("n", "$.n"), ("kafka", "$._kafka"))]
 
@@ -122,6 +125,7 @@ class Whole:
         looks: list[int | None] = [None]
 
         def quiet() -> bool:
+            time.sleep(LOOK_EVERY_S)
             stored = self.storage.stored()
             waiting = self._ready.get_queue_properties().approximate_message_count
             # Between its commit and its message a segment is unfinished, so that one look is not enough.
@@ -130,14 +134,19 @@ class Whole:
 
         wait_until("nothing is on its way to ADX", quiet, SETTLES_WITHIN_S)
 
-    def settle(self) -> None:
-        """Every record is in a finished segment, and dead letters are in a table of their own."""
+    def finish(self) -> None:
+        """Every record is in a finished segment."""
 
-        def settled() -> bool:
+        def finished() -> bool:
+            time.sleep(LOOK_EVERY_S)
             stored = self.storage.stored()
             return stored.unfinished == 0 and stored.records == self.sent
 
-        wait_until(f"{self.sent} records are in finished segments", settled, SETTLES_WITHIN_S)
+        wait_until(f"{self.sent} records are in finished segments", finished, SETTLES_WITHIN_S)
+
+    def settle(self) -> None:
+        """Every record is in a finished segment, and dead letters are in a table of their own."""
+        self.finish()
         letters = self.storage.stored().dead_letters
         self.storage.ingest_dead_letters(self.stack.addresses["dm"])
         wait_until(f"{letters} dead letters land", lambda: self.adx.dead_letters() >= letters, ANSWER_S)

@@ -19,7 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 30.0
+WAIT_S = 90.0  # six hosts at once on a busy machine take a while
 POLL_S = 0.02
 
 PRELUDE = """

@@ -64,11 +64,12 @@ def test_full_batches_go_at_once_and_their_remainder_goes_later(
 def test_a_window_with_a_full_batch_flushes_no_remainder(hosts: Hosts, broker: Broker, topic_name: str) -> None:
     """docs/functions-host.md, "Batches": while each window fills a batch, no partial one is ever delivered."""
     broker.create(topic_name)
-    host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 10, "subscriberIntervalInSeconds": 1}))
+    host = hosts.start(hosts.app(NOTE_PLACES, {"maxBatchSize": 10, "subscriberIntervalInSeconds": 2}))
     host.wait_log("Assigned partitions")
     produced = 0
-    # Seven at a time, so that a flush at the end of a window would nearly always find a remainder.
-    for _ in range(30):
+    # Seven at a time, so that a flush at the end of a window would nearly always find a remainder. It takes two
+    # windows, each of them so long that a busy machine fills a batch in it, too.
+    for _ in range(80):
         broker.produce(topic_name, 7)
         produced += 7
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import pytest
 
 from localrunner.host.settings import SettingsError
 from localrunner.host.workers import MICROSOFT, choose
-from tests.host.hosting import Broker, Hosts, eventually
+from tests.host.hosting import WAIT_S, Broker, Hosts, eventually
 
 OPTION = f"--worker={MICROSOFT}"
 
@@ -41,7 +41,7 @@ def take(records: typing.List[func.KafkaEvent], context: func.Context) -> None:
     broker.create(topic_name)
     for value, key in ((b"\x00\xff", b"\xff"), (None, None)):
         broker.producer.produce(topic_name, value, key, headers=[("a", b"1")], timestamp=1_357_034_400_100)
-    assert broker.producer.flush(30) == 0
+    assert broker.producer.flush(WAIT_S) == 0
     host = hosts.start(hosts.app(code, {"maxBatchSize": 2}), OPTION)
 
     first, second = host.wait_notes("batch", 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.hosting import Broker, Hosts, eventually
+from tests.host.hosting import WAIT_S, Broker, Hosts, eventually
 
 NOTE_ALL = """
 @trigger(data_type="{data_type}", key_data_type="{key_type}")
@@ -32,7 +32,7 @@ def delivered(hosts: Hosts, broker: Broker, topic: str, code: str, records: list
     broker.create(topic)
     for record in records:
         broker.producer.produce(topic, partition=0, **record)
-    assert broker.producer.flush(30) == 0
+    assert broker.producer.flush(WAIT_S) == 0
     return hosts.start(hosts.app(code))
 
 

@@ -20,7 +20,7 @@ def take(records: typing.List[func.KafkaEvent]) -> None:
         until(f"go-{number}")
 """
 # A batch is full with one partition's records more than there are, so nothing is flushed before a rebalance.
-WINDOW_S = 30
+WINDOW_S = 3600
 OVERRIDE = "AzureFunctionsJobHost__extensions__kafka__maxBatchSize"
 SAFE = {"commitOnFailure": False, "maxRetries": -1}
 
@@ -34,9 +34,10 @@ def prepared(hosts: Hosts, broker: Broker, topic: str, batch_records: int) -> Ru
         **SAFE,
         "maxBatchSize": batch_records,
         "subscriberIntervalInSeconds": WINDOW_S,
-        "libkafkaDebug": "cgrp,topic",
+        "libkafkaDebug": "cgrp,topic,msg",
     }
-    return hosts.start(hosts.app(NOTE_HOST, options), HOST_NAME="first")
+    app = hosts.app(NOTE_HOST, options, logging={"logLevel": {"Host.Triggers.Kafka": "Debug"}})
+    return hosts.start(app, HOST_NAME="first")
 
 
 def joined(hosts: Hosts, first: RunningHost) -> RunningHost:
@@ -59,7 +60,9 @@ def test_a_list_outlives_a_revoke_and_runs_backwards(hosts: Hosts, broker: Broke
     partition that stayed is rewound to its committed offset inside it, and the one that went is in both hosts'."""
     first = prepared(hosts, broker, topic_name, (PARTITIONS + 1) * RECORDS)
     first.wait_log("Assigned partitions")
-    time.sleep(1)  # it consumes ten records in far less, and shows nothing of that
+    for partition in range(PARTITIONS):
+        # The host polls it from there at once, and shows nothing of that; a second one takes far longer to join.
+        first.wait_log(f"on {topic_name} [{partition}] fetch queue")
     second = joined(hosts, first)
     (taken,) = second.wait_notes("second", 1)
     ((gone, _), *_) = taken["places"]

@@ -11,7 +11,7 @@ import pytest
 
 from localrunner.host import hostjson
 from localrunner.host.settings import AppSettings, ResolveError, SettingsError, expand, load, resolve_secure
-from tests.host.hosting import ROOT, Broker, Hosts
+from tests.host.hosting import ROOT, WAIT_S, Broker, Hosts
 
 
 def settings_file(tmp_path: Path, **values: object) -> Path:
@@ -135,7 +135,7 @@ def test_faults_of_settings_end_the_host_with_code_2_and_in_the_status_file(tmp_
     status = tmp_path / "status.json"
     command = [sys.executable, "-m", "localrunner.host", f"--app={tmp_path}", f"--status-file={status}", "--set=X"]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
     assert done.returncode == 2
     assert "--set X: no '='; write NAME=VALUE" in done.stderr
@@ -155,7 +155,7 @@ def test_what_is_not_emulated_or_not_there_is_refused_in_one_line(tmp_path: Path
     command = [sys.executable, "-m", "localrunner.host", f"--app={tmp_path}", option]
     command += ["--worker=microsoft"] if option.startswith("--python") else []
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
     assert done.returncode == 2
     assert done.stderr.startswith(line)
@@ -173,7 +173,7 @@ def test_the_sinks_own_settings_are_checked_before_it_is_started() -> None:
         "--set=KAFKA_BROKERS=b:1",
     ]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
     assert done.returncode == 2
     assert "SINK_TOPICS_MAPPING" in done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from localrunner.host.settings import SettingsError
 from localrunner.host.workers import EMULATED, MICROSOFT, choose
-from tests.host.hosting import Broker, Hosts, eventually
+from tests.host.hosting import WAIT_S, Broker, Hosts, eventually
 
 NOTE_ONE = """
 @trigger(cardinality="one", arg_name="record", data_type="{data_type}", key_data_type="{key_type}")
@@ -26,7 +26,7 @@ def send(broker: Broker, topic: str, *keys: bytes | None) -> None:
     broker.create(topic)
     for key in keys:
         broker.producer.produce(topic, b"v", key, headers=[("a", b"1")], timestamp=1_357_034_400_120, partition=0)
-    assert broker.producer.flush(30) == 0
+    assert broker.producer.flush(WAIT_S) == 0
 
 
 @pytest.mark.parametrize("worker", [EMULATED, MICROSOFT])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.host.hosting import Broker, Hosts, RunningHost
+from tests.host.hosting import WAIT_S, Broker, Hosts, RunningHost
 
 SLOW = """
 @trigger()
@@ -27,7 +27,7 @@ def stopped_in_its_first_batch(hosts: Hosts, broker: Broker, topic: str, drain: 
     host.wait_log("Stopping, with drain mode")
     assert host.status()["state"] == "draining"
     host.release("release")
-    assert host.process.wait(30) == 0
+    assert host.process.wait(WAIT_S) == 0
     assert host.status()["state"] == "stopped"
     return host
 

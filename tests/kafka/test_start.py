@@ -35,7 +35,7 @@ class Started:
 
     def __init__(self, topics: Topics, log: ConfluentLog, start: str) -> None:
         self.topics, self.log = topics, log
-        self.name = topics.make(retention_ms="-1")
+        self.name = topics.make()
         hours = [NOON_MS + n * HOUR_MS for n in range(10)]
         topics.fill(self.name, [b"{}"] * 10, timestamp=hours)
         self.world = World(settings_of({"topic": self.name, "start": start}))

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-ANSWER_S = 20.0
+ANSWER_S = 60.0
 POLL_S = 0.05
 BATCH_BYTES = 16_384  # a broker hands out whole batches, so that this is the least a question can cost
 
@@ -26,9 +26,12 @@ class Topics:
         self._transactional: Producer | None = None
 
     def make(self, name: str = "", partitions: int = 1, **config: str) -> str:
-        """There is a new topic of this name, or of a name of its own; in `config`, `_` stands for a dot."""
+        """There is a new topic of this name, or of a name of its own; in `config`, `_` stands for a dot.
+
+        It keeps records with old timestamps, which would otherwise be gone at the broker's next look at retention.
+        """
         name = name or f"test-{uuid.uuid4().hex[:12]}"
-        settings = {key.replace("_", "."): value for key, value in config.items()}
+        settings = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in config.items()}
         self._done(self.admin.create_topics([NewTopic(name, partitions, config=settings)]))
         # The broker answers before every part of it knows the topic.
         wait_for("the new topic is known", lambda: name in self.admin.list_topics(timeout=ANSWER_S).topics)
@@ -42,6 +45,12 @@ class Topics:
     def enlarge(self, name: str, partitions: int) -> None:
         """The topic has so many partitions."""
         self._done(self.admin.create_partitions([NewPartitions(name, partitions)]))
+
+        def known() -> bool:
+            found = self.admin.list_topics(name, timeout=ANSWER_S).topics[name]
+            return len(found.partitions) == partitions
+
+        wait_for("the new partitions are known", known)
 
     def delete_before(self, name: str, partition: int, offset: int) -> None:
         """The low watermark is `offset`, as after retention."""

@@ -13,6 +13,7 @@ from azure.storage.queue import QueueServiceClient
 
 from localrunner import azurite
 from localrunner.processes import Child, free_ports, kill
+from tests.conftest import START_S
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Storage:
     def restart(self) -> None:
         kill(self.child)
         self.child = azurite.start(self.directory, self.directory / "azurite.log", self.ports)
-        azurite.wait_ready(self.child, self.ports)
+        azurite.wait_ready(self.child, self.ports, START_S)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
     ports = free_ports(3)
     found = Storage(tmp_path, ports, azurite.start(tmp_path, tmp_path / "azurite.log", ports))
     try:
-        azurite.wait_ready(found.child, ports)
+        azurite.wait_ready(found.child, ports, START_S)
         yield found
     finally:
         kill(found.child)

@@ -9,7 +9,7 @@ import socket
 from localrunner import brokers
 from localrunner.mockkafka import open_broker
 from localrunner.plan import Options, make_plan
-from tests.localrunner.conftest import TOPIC, Starter
+from tests.localrunner.conftest import END_S, TOPIC, Starter
 from tests.localrunner.processes import eventually
 
 ROUTE = {"topic": TOPIC, "db": "db", "table": "Some"}
@@ -24,7 +24,7 @@ def test_up_goes_on_without_its_kafka_and_says_so_instead_of_claiming_that_it_an
     """The broker may come later; but a slip in its name must not look like a table that stays empty."""
     up = starter.start("--kafka", "nowhere.invalid:9092")
     up.wait_ready()
-    eventually("the screen is there", lambda: "Some commands to try" in up.screen.read_text(), 30)
+    eventually("the screen is there", lambda: "Some commands to try" in up.screen.read_text(), END_S)
 
     screen = up.screen.read_text()
     assert "kafka: nowhere.invalid:9092 does not answer (" in screen

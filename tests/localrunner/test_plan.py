@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from localrunner.processes import is_free
 from sinkcore.errors import ConfigError
 
 MAPPING = json.dumps([{"topic": "flights", "db": "flightsdb", "table": "Flights"}])
+EXIT_S = 20  # the contract's, for settings that cannot be used
 CLOUD = {
     "KAFKA_BROKERS": "broker.example:9092",
     "SinkStorage__accountName": "someaccount",
@@ -154,18 +154,16 @@ def test_a_directory_without_host_json_is_no_app(app: Path) -> None:
 def test_faults_end_up_with_code_2_one_line_each_before_anything_is_started(app: Path) -> None:
     """Somebody must be able to correct all of them at once."""
     up = [sys.executable, "-m", "localrunner", "up", "--app", str(app)]
-    began = time.monotonic()
     done = subprocess.run(
         [*up, "--hosts", "0", "--set", "SINK_DELIVERY=perhaps", "--set", "SINK_TOPICS_MAPPING=[]"],
         cwd=ROOT,
         env=dict(os.environ),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=EXIT_S,
         check=False,
     )
     assert done.returncode == 2
-    assert time.monotonic() - began < 20
     faults = [line.split(":")[0] for line in done.stderr.splitlines()]
     assert sorted(faults) == ["--hosts", "SINK_DELIVERY", "SINK_TOPICS_MAPPING"]
     assert done.stdout == ""

@@ -46,7 +46,9 @@ def test_a_second_signal_ends_a_drain_at_once_and_removes_the_temporary_director
     everyone = family(up.process.pid)
 
     up.process.send_signal(number)
-    eventually("it drains", lambda: "Draining, for up to 330 s while a batch fails" in up.screen.read_text(), 20)
+    eventually(
+        "it drains", lambda: "Draining, for up to 330 s while a batch fails" in up.screen.read_text(), END_S
+    )
 
     def ended() -> bool:
         # One that comes within a second of the first is taken for the same.

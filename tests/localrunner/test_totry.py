@@ -16,7 +16,7 @@ import pytest
 from localrunner.plan import ROOT, Options, make_plan
 from localrunner.screen import settings_origin
 from localrunner.totry import commands, sinkctl
-from tests.localrunner.conftest import Starter, Up
+from tests.localrunner.conftest import END_S, Starter, Up
 from tests.localrunner.processes import eventually
 
 COMMAND_S = 60
@@ -38,7 +38,7 @@ def up(starter: Starter) -> Up:
         *("--set", "AzureFunctionsJobHost__extensions__kafka__subscriberIntervalInSeconds=1"),
     )
     found.wait_ready()
-    eventually("the commands are on the screen", lambda: "sinkctl" in found.screen.read_text(), 10)
+    eventually("the commands are on the screen", lambda: "sinkctl" in found.screen.read_text(), END_S)
     return found
 
 
@@ -108,7 +108,7 @@ def test_settings_in_a_data_directory_stay_while_a_second_stack_is_refused_and_g
     """They may hold a secret of the environment, and lead to addresses where nobody answers any more."""
     first = starter.start("--kafka", "mock", "--data", str(tmp_path / "data"))
     first.wait_ready()
-    assert starter.start("--data", str(tmp_path / "data")).process.wait(timeout=20) == 1
+    assert starter.start("--data", str(tmp_path / "data")).process.wait(timeout=END_S) == 1
 
     assert (tmp_path / "data" / "settings.json").exists()
     assert first.end(signal.SIGTERM)[0] == 0

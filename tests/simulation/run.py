@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 
 from sinkcore.operate import start_topic
@@ -82,10 +82,15 @@ def run_all(seeds: Sequence[int], profile: Profile | None = None, processes: int
     """All seeds, in so many processes."""
     chunks = [seeds[n : n + CHUNK] for n in range(0, len(seeds), CHUNK)]
     summary = Summary()
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        for part in pool.map(partial(_chunk, profile), chunks):
-            summary.add(part)
+    for part in _pool(processes).map(partial(_chunk, profile), chunks):
+        summary.add(part)
     return summary
+
+
+@cache
+def _pool(processes: int) -> ProcessPoolExecutor:
+    """They import everything once, and end with this one."""
+    return ProcessPoolExecutor(processes, get_context("spawn"))
 
 
 def _chunk(profile: Profile | None, seeds: Iterable[int]) -> Summary:

@@ -33,7 +33,8 @@ from tests.support.memory import (
 )
 
 TOPIC = "flights"
-PARTITIONS = 100
+# Of a topic, where a test says nothing else: each sweep looks at all of them.
+PARTITIONS = 8
 ROUTE = {"topic": TOPIC, "db": "db", "table": "Flights", "format": "json", "metadata": "_kafka"}
 
 
@@ -65,6 +66,7 @@ class World:
     landed: MemoryRows = field(init=False)
     kafka: MemoryKafka = field(default_factory=MemoryKafka)
     seen: Seen = field(default_factory=Seen)
+    partitions: int = PARTITIONS
 
     def __post_init__(self) -> None:
         self.table = MemoryTable(self.clock)
@@ -72,7 +74,7 @@ class World:
         self.failures = MemoryFailures(self.clock)
         self.landed = MemoryRows(self.queue, failures=self.failures)
         for topic in self.settings.topics:
-            self.kafka.create(topic, PARTITIONS)
+            self.kafka.create(topic, self.partitions)
 
     def sink(self, **parts: Any) -> Sink:
         """A new worker's sink; `parts` replaces some of what it stands on."""

@@ -5,6 +5,7 @@ Read by other libraries than those that wrote: DuckDB, pyarrow for text, Python 
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -200,7 +201,10 @@ def _rows_of_csv(text: bytes, data: bytes, stored: str, place: Path) -> Iterator
     delimiter = DELIMITERS[stored].decode()
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, ignore_empty_lines=False)
     options = pyarrow.csv.ReadOptions(autogenerate_column_names=True, block_size=1 << 24)
-    names = pyarrow.csv.open_csv(io.BytesIO(text), options, parse).schema.names
+    # As pyarrow names columns; asked for them, it would look for types first, of 100,000 columns for seconds.
+    csv.field_size_limit(len(text) + 1)
+    first = next(csv.reader(io.StringIO(text.decode(), newline=""), delimiter=delimiter))
+    names = [f"f{n}" for n in range(len(first))]
     convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     table = pyarrow.csv.read_csv(io.BytesIO(text), options, parse, convert)
     yield [tuple(row.values()) for row in table.to_pylist()]

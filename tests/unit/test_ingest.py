@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from tests.conftest import Adx
 from tests.support.app import settings_of
 
 BLOB = Blob("rows", "staging", "p", 1, 10, 10, "db", "T", "json", source_id="1b671a64-40d5-591e-99b0-da01ff1f3341")
+PATIENCE_S = 30.0
 URL = "http://127.0.0.1/staging/p?sig=secret"
 
 
@@ -41,23 +41,17 @@ def silent_port() -> Iterator[int]:
 
 
 def test_an_endpoint_that_is_not_there_is_known_at_once() -> None:
-    """By itself the client would try for more than a minute."""
-    began = time.monotonic()
-
+    """By itself the client would try for more than a minute, and the outcome would be open after all that time."""
     with pytest.raises(TransientError, match=r"KustoNetworkError .* before anything was sent") as raised:
-        queue_to(local(1)).queue(BLOB, URL, 10)
+        queue_to(local(1)).queue(BLOB, URL, PATIENCE_S)
 
-    assert time.monotonic() - began < 5
     assert "secret" not in str(raised.value)
 
 
 def test_an_endpoint_that_hangs_is_given_up_and_the_outcome_is_open(silent_port: int) -> None:
-    began = time.monotonic()
-
+    """It hangs for as long as this test lasts, so that only our own clock can have ended the call."""
     with pytest.raises(OutcomeUnknownError, match="no answer within 0 s"):
         queue_to(local(silent_port)).queue(BLOB, URL, 0.2)
-
-    assert time.monotonic() - began < 5
 
 
 def test_calls_that_hang_do_not_pile_up(silent_port: int) -> None:

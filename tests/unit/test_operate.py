@@ -32,7 +32,7 @@ def offsets(*ranges: tuple[int, int]) -> dict[tuple[int, int], int]:
 
 def test_start_gives_every_partition_its_position_before_anything_is_delivered() -> None:
     """What the host skips before Python first runs lies above it, and is found."""
-    world = World()
+    world = World(partitions=100)
     log_of(world, 5)
 
     operate.start_topic(world.sink(), TOPIC)

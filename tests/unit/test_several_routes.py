@@ -151,6 +151,7 @@ def test_a_batch_with_too_many_blobs_for_a_segment_is_cut_and_each_record_taken_
     """Long names make long lists; the tables are as many as the settings allow."""
     names = [f"Table{n:02}" + "x" * 400 for n in range(64)]
     world = a_world({"table": "Table{field:n}" + "x" * 400, "tables": names})
+    world.kafka.create(TOPIC, 100)
     records = [
         Sent(json.dumps({"n": f"{(n * 7 + p) % 64:02}"}).encode(), n, p) for p in range(100) for n in range(3)
     ]

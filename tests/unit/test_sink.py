@@ -101,7 +101,7 @@ def test_a_hole_that_another_host_has_taken_is_none() -> None:
 
 
 def test_a_batch_of_a_hundred_partitions_is_taken_whole() -> None:
-    world = World()
+    world = World(partitions=100)
 
     world.sink().deliver(TOPIC, events_of(r for p in range(100) for r in flights(4, 5, partition=p)))
 
@@ -278,7 +278,7 @@ def test_the_requests_of_a_batch_do_not_grow_with_its_partitions() -> None:
     """A put, the commit, a message and the mark; 100 partitions are two segments."""
 
     def requests(partitions: int) -> list[str]:
-        world, steps = World(), Steps()
+        world, steps = World(partitions=100), Steps()
         sink = world.stepped_sink(steps)
         for offset in (5, 6):
             steps.taken.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from tests.simulation.parts.passed import BACK, FORWARD, OTHER_APP, WEEK
 from tests.simulation.parts.schedule import DAY_S, Actor
@@ -40,11 +41,11 @@ class Weather:
         only = self.sim.profile.only
         self.events = [each for each in events if not only or each[0] in only]
         more = dict(self.sim.profile.weights)
-        self.weights = [weight * more.get(name, 1.0) for name, weight, _ in self.events]
+        self.upto = list(accumulate(weight * more.get(name, 1.0) for name, weight, _ in self.events))
 
     def blow(self) -> None:
         """One event happens."""
-        self.sim.schedule.rng.choices(self.events, self.weights)[0][2]()
+        self.sim.schedule.rng.choices(self.events, cum_weights=self.upto)[0][2]()
 
     def _say(self, what: str) -> None:
         self.sim.schedule.say("world", what)
