@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka.admin
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -75,17 +75,24 @@ class Topics:
     ) -> None:
         """The values are in the partition; `columns` are `key`, `timestamp` and `headers`, one entry a value."""
         # A producer remembers the partitions that a topic had, so each gets a new one.
-        config = {"message.max.bytes": 10_000_000, "batch.size": BATCH_BYTES, "log_level": 0}
+        config = {
+            "message.max.bytes": 10_000_000,
+            "batch.size": BATCH_BYTES,
+            "enable.idempotence": True,
+            "log_level": 0,
+        }
         producer = Producer({"bootstrap.servers": self.bootstrap, **config})
         self._produce(producer, name, values, partition, columns)
 
     def commit(self, name: str, count: int, partition: int = 0) -> None:
         """A transaction of `count` records is committed; its marker takes one offset more."""
         self.open(name, count, partition).commit_transaction(ANSWER_S)
+        self._await_marker(name, partition)
 
     def abort(self, name: str, count: int, partition: int = 0) -> None:
         """A transaction of `count` records is aborted; its marker takes one offset more."""
         self.open(name, count, partition).abort_transaction(ANSWER_S)
+        self._await_marker(name, partition)
 
     def open(self, name: str, count: int, partition: int = 0) -> Producer:
         """A transaction of `count` records is in the log, neither committed nor aborted."""
@@ -96,6 +103,22 @@ class Topics:
         self._transactional.begin_transaction()
         self._produce(self._transactional, name, [b"in a transaction"] * count, partition, {})
         return self._transactional
+
+    def _await_marker(self, name: str, partition: int) -> None:
+        """The transaction's marker is in the log. A broker answers before, and other records could come first."""
+
+        def end(level: IsolationLevel) -> int:
+            place = TopicPartition(name, partition)
+            latest: Any = confluent_kafka.admin
+            asked = {place: latest.OffsetSpec.latest()}
+            future = self.admin.list_offsets(asked, isolation_level=level)[place]
+            return int(future.result(ANSWER_S).offset)
+
+        # Until then the last stable offset is the transaction's first.
+        wait_for(
+            "the marker is written",
+            lambda: end(IsolationLevel.READ_COMMITTED) == end(IsolationLevel.READ_UNCOMMITTED),
+        )
 
     def _produce(
         self,
