@@ -81,7 +81,7 @@ class Topics:
             "enable.idempotence": True,
             "log_level": 0,
         }
-        producer = Producer({"bootstrap.servers": self.bootstrap, **config})
+        producer = Producer({"bootstrap.servers": self.bootstrap, "enable.idempotence": True, **config})
         self._produce(producer, name, values, partition, columns)
 
     def commit(self, name: str, count: int, partition: int = 0) -> None:
