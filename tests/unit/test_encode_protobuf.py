@@ -109,16 +109,17 @@ def test_message_indexes_name_the_type() -> None:
     assert rows_of(result) == [{"tailNumber": "N1"}, {"tailNumber": "N1"}, {"x": 5}]
 
 
-def test_what_a_schema_imports_comes_from_its_references() -> None:
+@pytest.mark.parametrize("name", ["low.proto", "schema.proto", "default"])
+def test_what_a_schema_imports_comes_from_its_references_whatever_they_are_called(name: str) -> None:
     lower = FileDescriptorProto(name="whatever", package="low", syntax="proto3")
     lower.message_type.add(name="Low", field=[field("n", 1, "int32")])
     upper = FileDescriptorProto(name="default", package="up", syntax="proto3")
-    upper.dependency.extend(["low.proto", "confluent/meta.proto", "confluent/type/decimal.proto"])
+    upper.dependency.extend([name, "confluent/meta.proto", "confluent/type/decimal.proto"])
     fields = [field("low", 1, ".low.Low"), field("price", 2, ".confluent.type.Decimal")]
     upper.message_type.add(name="Up", field=fields)
     value = bytes.fromhex("0a020805" + "1205" + "0a0101" + "1802")
 
-    result = encoded([framed(1, b"\x00" + value)], KnownSchemas({1: schema(upper, **{"low.proto": lower})}))
+    result = encoded([framed(1, b"\x00" + value)], KnownSchemas({1: schema(upper, **{name: lower})}))
 
     assert rows_of(result) == [{"low": {"n": 5}, "price": {"value": "AQ==", "scale": 2}}]
 
