@@ -99,6 +99,11 @@ def run(parsed: argparse.Namespace) -> int:
         return EXIT_UNPROVEN
     except Interrupt as ended:
         return 128 + ended.number
+    except SystemError as error:
+        # An interpreter in whose C code a handler's exception comes up at a bad moment raises this one from it.
+        if not isinstance(error.__cause__, Interrupt):
+            raise
+        return 128 + error.__cause__.number
 
 
 class DemoError(Exception):

@@ -138,6 +138,27 @@ def test_sigterm_ends_a_demo_on_its_way_with_all_that_it_has_put_into_the_tempor
     assert list(tmp_path.iterdir()) == []
 
 
+UNLUCKY = """
+import signal, sys
+from localrunner.demo import cli
+from localrunner.stops import Interrupt
+
+class Parsed:
+    @property
+    def json(self):
+        raise SystemError("a result with an exception set") from Interrupt(signal.SIGTERM)
+
+sys.exit(cli.run(Parsed()))
+"""
+
+
+def test_a_signal_that_comes_up_inside_the_interpreters_own_code_is_a_signal_still() -> None:
+    """Seen once in CPython 3.11: SIGTERM at the end of a property became a SystemError, and the exit code 1."""
+    done = subprocess.run([sys.executable, "-c", UNLUCKY], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
 def test_without_java_and_docker_the_demo_takes_what_a_mock_broker_can_hold_and_says_so(tmp_path: Path) -> None:
     """More than that the mock drops without a word, and a loss would be proven that is none of the sink's."""
     for tool in ("node", "ps"):
