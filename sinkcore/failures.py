@@ -6,7 +6,6 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -59,19 +58,22 @@ class AdxFailures:
         from azure.core.exceptions import AzureError
         from azure.kusto.data.exceptions import KustoError
 
+        found: list[FailedIngestion] = []
         try:
-            received = (
-                (queue, message)
-                for queue in self._queues()
-                for message in queue.receive_messages(messages_per_page=PAGE_MESSAGES, visibility_timeout=HIDDEN_S)
-            )
-            return [read_message(each[1].content, each) for each in islice(received, most)]
+            for queue in self._queues():
+                # What is received beyond `most` would be hidden, unread, from the apps that share the queues.
+                if (left := most - len(found)) > 0:
+                    messages = queue.receive_messages(
+                        messages_per_page=min(PAGE_MESSAGES, left), max_messages=left, visibility_timeout=HIDDEN_S
+                    )
+                    found += [read_message(message.content, (queue, message)) for message in messages]
         except (AzureError, KustoError, LookupError, TypeError, ValueError, AttributeError) as error:
             # The client takes the shape of an answer for granted.
             raise TransientError(
                 f"ADX failures queue: {type(error).__name__} and no messages; check KUSTO_INGESTION_URL and "
                 "the identity's role Database Ingestor"
             ) from None
+        return found
 
     def delete(self, message: FailedIngestion) -> None:
         """See FailedIngestions."""
