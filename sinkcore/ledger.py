@@ -43,8 +43,10 @@ TOPICS_PARTITION = "=topics"
 # What a commit needs beside its cursors: the segment's row and its open row.
 COMMIT_OPERATIONS = 2
 CURSORS_MAX = OPERATIONS_MAX - COMMIT_OPERATIONS
-# Segments whose ids share so many digits were made within 65 s of each other: one query reads them all.
+# Segment ids that share so many digits are of the same minute or so (65 s); where more of them than this are open,
+# one query reads them all. It reads finished ones as well, which a busy topic has many of.
 NEIGHBOURS_DIGITS = 8
+NEIGHBOURS_READ_SINGLY = 5
 # A queued segment that is not marked will be doubted, so the mark is worth more than one attempt.
 FINISH_ATTEMPTS_MAX = 3
 
@@ -205,8 +207,13 @@ class Ledger:
         """The segments that are not finished, oldest first."""
         open_rows = {"s-" + row.key[2:]: row for row in self._table.rows(self._key, "o-")}
         for prefix, keys in groupby(open_rows, key=lambda key: key[: 2 + NEIGHBOURS_DIGITS]):
-            found = {row.key: row for row in self._table.rows(self._key, prefix)}
-            for read, segment in self._sound(found[key] for key in keys if key in found):
+            neighbours = list(keys)
+            if len(neighbours) > NEIGHBOURS_READ_SINGLY:
+                found = {row.key: row for row in self._table.rows(self._key, prefix)}
+            else:
+                each = (self._table.get(self._key, key) for key in neighbours)
+                found = {row.key: row for row in each if row is not None}
+            for read, segment in self._sound(found[key] for key in neighbours if key in found):
                 # It may have been finished since its open row was read, and with it that row is gone.
                 if segment.state != "landed":
                     row = open_rows[read.key]
