@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +26,8 @@ def test_a_quick_run_prints_tables_and_writes_json_lines(tmp_path: Path) -> None
     assert about["quick"] is True
     assert {result["case"] for result in results} == {"handler", "memory"}
     for what in ("(a) floor", "(b) handler", "(c) decode", "(e) zlib 6", "(b) / (a)", "stored / (e)'s"):
-        assert [result for result in results if result["what"] == what]
+        # Others are differences of two measured figures, which noise can turn below 0.
+        values = [result["value"] for result in results if result["what"] == what]
+        assert values
+        assert min(values) > 0
         assert what in run.stdout
-    assert all(math.isfinite(result["value"]) for result in results)
